@@ -1,0 +1,62 @@
+"""Bandit recommendations: exact Thompson sampling, statistics in Redis, slates in a budget."""
+
+from __future__ import annotations
+
+from importlib.metadata import version as _version
+
+from banditcore.bandit import Applied, Bandit
+from banditcore.counts import ArmCounts
+from banditcore.errors import (
+    BanditCoreError,
+    ConfigurationConflictError,
+    CorruptDataError,
+    InvalidTypeError,
+    InvalidValueError,
+    NotReadyError,
+    OutcomeUnknownError,
+    StoreError,
+    StoreUnavailableError,
+    StoreUnfitError,
+)
+from banditcore.events import Event
+from banditcore.ingest import IngestReport, ingest_log
+from banditcore.logs import ColumnMap, EventLog
+from banditcore.posterior import Posterior, Prior
+from banditcore.recommendation import Recommendation
+from banditcore.refresh import RefreshReport
+from banditcore.sampling import active_kernel, sample_beta, thompson_topk
+from banditcore.serving import Recommender
+from banditcore.store import Store, connect
+
+__version__ = _version("banditcore")
+
+__all__ = [
+    "Applied",
+    "ArmCounts",
+    "Bandit",
+    "BanditCoreError",
+    "ColumnMap",
+    "ConfigurationConflictError",
+    "CorruptDataError",
+    "Event",
+    "EventLog",
+    "IngestReport",
+    "InvalidTypeError",
+    "InvalidValueError",
+    "NotReadyError",
+    "OutcomeUnknownError",
+    "Posterior",
+    "Prior",
+    "Recommendation",
+    "Recommender",
+    "RefreshReport",
+    "Store",
+    "StoreError",
+    "StoreUnavailableError",
+    "StoreUnfitError",
+    "active_kernel",
+    "connect",
+    "ingest_log",
+    "sample_beta",
+    "thompson_topk",
+]

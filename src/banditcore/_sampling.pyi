@@ -1,0 +1,34 @@
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK_DRAWS: int
+
+def _choose(name: str) -> str: ...
+def kernel_name() -> str: ...
+def kernel_names() -> tuple[str, ...]: ...
+def lanes() -> int: ...
+def philox(
+    counter: tuple[int, int, int, int], key: tuple[int, int]
+) -> tuple[int, int, int, int]: ...
+def first_unfit(values: NDArray[np.float64], low: float, high: float) -> int: ...
+def fill(
+    alpha: NDArray[np.float64],
+    beta: NDArray[np.float64],
+    out: NDArray[np.float64],
+    key: int,
+    threads: int,
+    log_odds: bool = False,
+    first_row: int = 0,
+    block: int = ...,
+) -> None: ...
+def topk(
+    alpha: NDArray[np.float64],
+    beta: NDArray[np.float64],
+    weight: NDArray[np.float64] | None,
+    arms: NDArray[np.int32] | None,
+    out: NDArray[np.int32],
+    key: int,
+    threads: int,
+    first_row: int = 0,
+    block: int = ...,
+) -> None: ...

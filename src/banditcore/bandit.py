@@ -1,0 +1,374 @@
+"""`Bandit`: the object a user holds. It delegates to the floors below."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from banditcore.counts import ArmCounts, merge
+from banditcore.errors import (
+    InvalidTypeError,
+    InvalidValueError,
+    OutcomeUnknownError,
+    StoreError,
+    describe,
+)
+from banditcore.events import Event, EventColumns
+from banditcore.grouping import SegmentEvents, by_segment
+from banditcore.identifiers import check_arm, check_bandit, check_id, check_segment
+from banditcore.posterior import Posterior, Prior, posteriors
+from banditcore.refresh import RefreshReport, refresh
+from banditcore.segments import is_within, lineage
+from banditcore.store import index, settings
+from banditcore.store.keys import event_digest
+from banditcore.store.settings import Settings
+from banditcore.store.statistics import Statistics
+from banditcore.store.updates import BatchUpdate, UniqueUpdate, Update
+from banditcore.store.version import SegmentVersion
+
+if TYPE_CHECKING:
+    from banditcore.store.connect import Store
+
+__all__ = ["Applied", "Bandit"]
+
+UNIFORM = Prior(1.0, 1.0)
+DEFAULT_WINDOW = dt.timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of recorded events; the three add up to all that were given.
+
+    Attributes
+    ----------
+    applied : int
+        Events that changed the counts now.
+    duplicate : int
+        Events that had changed them before, within the window.
+    refused : int
+        Events with ids that are older than the window, whose duplicates could not be told.
+    """
+
+    applied: int
+    duplicate: int = 0
+    refused: int = 0
+
+
+class Bandit:
+    """One named decision problem on a store. Cheap to make; threads may share it.
+
+    Parameters
+    ----------
+    name : str
+        1..256 UTF-8 bytes; a namespace in the store.
+    store : Store
+        From `banditcore.connect`.
+    prior : Prior or "empirical"
+        What is believed of an arm before it has any counts, or that it be fitted for each
+        segment by empirical Bayes. Not stored: it is a choice of the one who reads the counts.
+    half_life : timedelta, optional
+        After which an event counts half. None keeps evidence for ever, or as the store says
+        when the bandit exists already.
+    window : timedelta
+        How far back events with ids are told apart from their duplicates. Like the half-life it
+        is fixed when the bandit is first written to.
+    clock : callable, optional
+        Returns seconds since 1970; the default is the time of this machine.
+
+    Notes
+    -----
+    Nothing is sent to the store before the first call that needs it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        store: Store,
+        *,
+        prior: Prior | Literal["empirical"] = UNIFORM,
+        half_life: dt.timedelta | None = None,
+        window: dt.timedelta = DEFAULT_WINDOW,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self.name = check_bandit(name)
+        self.store = store
+        if not isinstance(prior, Prior) and prior != "empirical":
+            raise InvalidTypeError(describe("prior", prior, 'a Prior(a, b), or "empirical"'))
+        self.prior: Prior | Literal["empirical"] = prior
+        self.clock: Callable[[], float] = clock or time.time
+        # An injected clock also rules the window; otherwise the server's does, the same for all.
+        self._window_clock = clock
+        self._wanted = Settings(
+            None if half_life is None else _seconds("half_life", half_life),
+            _seconds("window", window),
+        )
+        self._agreed: Settings | None = None
+        self._statistics = Statistics(store, name, self._new_version, self.clock)
+
+    def __repr__(self) -> str:
+        return f"Bandit({self.name!r}, {self.store!r})"
+
+    @property
+    def half_life(self) -> dt.timedelta | None:
+        """After which an event counts half, as the store has it; None when evidence stays."""
+        stored = self._agreed or settings.load(self.store, self.name) or self._wanted
+        return None if stored.half_life_s is None else dt.timedelta(seconds=stored.half_life_s)
+
+    @property
+    def statistics(self) -> Statistics:
+        """The statistics of the bandit's segments, for jobs."""
+        self._settings()
+        return self._statistics
+
+    # Writing.
+
+    def record(
+        self,
+        segment: str,
+        arm: str,
+        *,
+        reward: float = 0.0,
+        trials: float = 1.0,
+        time: float | dt.datetime | None = None,
+        event_id: str | None = None,
+    ) -> Applied:
+        """Record one event; a convenience, `record_batch` is a hundred times faster an event.
+
+        Each call leaves about 60 bytes in the store for up to twice the window plus two hours,
+        by which a retry after a network error is told from a new event.
+
+        Parameters
+        ----------
+        segment, arm : str
+            Where and what was shown.
+        reward : float
+            In [0, 1].
+        trials : float
+            1 for an exposure with its outcome; 0 for a reward that comes after its exposure was
+            recorded.
+        time : float, datetime or None
+            Of the exposure: seconds since 1970 or a datetime with a zone; None is now.
+        event_id : str, optional
+            Makes it safe to record the same event again within the window.
+
+        Raises
+        ------
+        InvalidValueError, InvalidTypeError
+            Nothing was recorded.
+        OutcomeUnknownError
+            The store went away; see `record_batch`.
+        """
+        return self.record_batch([Event(segment, arm, reward, trials, time, event_id)])
+
+    def record_batch(
+        self,
+        events: Mapping[str, Any] | Iterable[Event] | Any,
+        *,
+        batch_id: str | None = None,
+    ) -> Applied:
+        """Record events; those of one segment become visible at one moment.
+
+        Parameters
+        ----------
+        events : mapping of columns, DataFrame, or iterable of Event
+            Columns ``segment``, ``arm``, ``successes`` (or ``reward``); optional ``trials``
+            (default 1), ``time`` (default now; seconds since 1970 or datetimes) and
+            ``event_id``, each (n,).
+        batch_id : str, optional
+            Makes it safe to send the same batch again within the window: what was applied
+            before is counted as duplicate. Events that carry ids of their own need none.
+
+        Raises
+        ------
+        InvalidValueError, InvalidTypeError
+            Nothing was recorded.
+        OutcomeUnknownError
+            The store failed on the way; some segments may have been updated. Send the same
+            events again with the error's `batch_id`: each event counts once.
+        """
+        now = self.clock()
+        columns = EventColumns.of(events, now=now)
+        if batch_id is not None:
+            check_id("batch_id", batch_id)
+            if columns.event_ids is not None:
+                raise InvalidValueError(
+                    describe("batch_id", batch_id, "events have ids of their own: give one of both")
+                )
+        updates, refused = self._updates(columns, batch_id, now)
+        # Without an id of the caller's, a random one still makes our own retries harmless.
+        identity = batch_id or f"retry:{uuid.uuid4().hex}"
+        ready: list[Update] = [
+            update
+            if isinstance(update, UniqueUpdate)
+            else BatchUpdate(update, event_digest(identity), self._window_now())
+            for update in updates
+        ]
+        if not ready:
+            return Applied(0, 0, refused)
+        try:
+            outcomes = self.statistics.apply(ready)
+        except StoreError as error:
+            raise OutcomeUnknownError(
+                f"{error}; some of the events may be recorded, so send them again with "
+                + ("their event ids" if columns.event_ids else f"batch_id={identity!r}"),
+                batch_id=identity,
+            ) from error
+        return Applied(
+            sum(outcome.applied for outcome in outcomes),
+            sum(outcome.duplicate for outcome in outcomes),
+            refused,
+        )
+
+    def add_arms(self, segment: str, arms: Iterable[str]) -> int:
+        """Make arms candidates of a segment before they have any events.
+
+        Returns
+        -------
+        int
+            How many were new.
+        """
+        check_segment(segment)
+        return self.statistics.add_arms(segment, _arms(arms))
+
+    def retire(self, segment: str, arms: Iterable[str]) -> int:
+        """Remove arms, with their counts, from exactly this segment.
+
+        An event that comes later makes its arm a candidate again, with no past.
+
+        Returns
+        -------
+        int
+            How many of them there were.
+        """
+        check_segment(segment)
+        return self.statistics.retire(segment, _arms(arms))
+
+    def change_half_life(self, half_life: dt.timedelta | None) -> None:
+        """Let evidence fade differently from now on; the counts of this moment stay as they are.
+
+        Parameters
+        ----------
+        half_life : timedelta or None
+            None to stop fading.
+        """
+        seconds = None if half_life is None else _seconds("half_life", half_life)
+        wanted = Settings(seconds, self._settings().window_s)
+        settings.save(self.store, self.name, wanted)  # first, so that new segments have it
+        self._wanted = self._agreed = wanted
+        now = self.clock()
+        for segment in self.segments():
+            self._statistics.change_half_life(segment, seconds, now)
+
+    # Reading.
+
+    def segments(self) -> list[str]:
+        """Return every segment that was written to, sorted."""
+        return index.segments(self.store, self.name)
+
+    def counts(
+        self, segment: str, *, descendants: bool = False, as_of: float | None = None
+    ) -> ArmCounts:
+        """Return the counts of a segment.
+
+        Parameters
+        ----------
+        descendants : bool
+            False: what was recorded at exactly this segment. True: the sum over it and
+            everything below, which `refresh` uses.
+        as_of : float, optional
+            The moment to fade to, seconds since 1970; default now.
+        """
+        check_segment(segment)
+        moment = self.clock() if as_of is None else float(as_of)
+        if not descendants:
+            return self._statistics.counts([segment], moment)[0].counts
+        below = [path for path in self.segments() if is_within(path, segment)]
+        return merge([read.counts for read in self._statistics.counts(below, moment)], moment)
+
+    def posterior(self, segment: str) -> Posterior:
+        """Return the posterior that `refresh` would use for a segment now."""
+        check_segment(segment)
+        moment = self.clock()
+        steps = [segment] if isinstance(self.prior, Prior) else lineage(segment)
+        counts = {
+            step: self.counts(step, descendants=True, as_of=moment) for step in reversed(steps)
+        }
+        return posteriors(counts, self.prior)[segment]
+
+    # The batch job.
+
+    def refresh(
+        self,
+        segments: Sequence[str] | None = None,
+        *,
+        depth: int = 50,
+        slates: int = 256,
+        executor: Executor | None = None,
+        progress: Callable[[int, int, str], None] | None = None,
+    ) -> RefreshReport:
+        """Draw and publish a slate bank for segments and their ancestors; see `refresh.refresh`."""
+        return refresh(
+            self,
+            segments,
+            depth=depth,
+            slates=slates,
+            executor=executor,
+            progress=progress,
+        )
+
+    # Inside.
+
+    def _updates(
+        self, columns: EventColumns, batch_id: str | None, now: float
+    ) -> tuple[list[SegmentEvents | UniqueUpdate], int]:
+        """Return what to apply by segment, and how many events are too old to be told apart."""
+        ids = columns.event_ids
+        told_apart = ids is not None or batch_id is not None
+        oldest = now - self._settings().window_s if told_apart else -np.inf
+        updates: list[SegmentEvents | UniqueUpdate] = []
+        refused = 0
+        for group in by_segment(columns):
+            events = group.where(group.times >= oldest)
+            refused += len(group) - (0 if events is None else len(events))
+            if events is None:
+                continue
+            if ids is None:
+                updates.append(events)
+            else:
+                digests = [event_digest(ids[row]) for row in events.rows]
+                updates.append(UniqueUpdate(events, digests, self._window_now()))
+        return updates, refused
+
+    def _settings(self) -> Settings:
+        if self._agreed is None:
+            insist = self._wanted.half_life_s is not None
+            self._agreed = settings.agree(self.store, self.name, self._wanted, insist=insist)
+        return self._agreed
+
+    def _window_now(self) -> float | None:
+        return None if self._window_clock is None else self._window_clock()
+
+    def _new_version(self) -> SegmentVersion:
+        agreed = self._settings()
+        return SegmentVersion(0, self.clock(), agreed.half_life_s, agreed.window_s)
+
+
+def _seconds(name: str, span: dt.timedelta) -> float:
+    if not isinstance(span, dt.timedelta):
+        raise InvalidTypeError(describe(name, span, "a datetime.timedelta, such as days=7"))
+    if span <= dt.timedelta(0):
+        raise InvalidValueError(describe(name, span, "longer than nothing"))
+    return span.total_seconds()
+
+
+def _arms(arms: Iterable[str]) -> list[str]:
+    if isinstance(arms, (str, bytes)) or not isinstance(arms, Iterable):
+        raise InvalidTypeError(describe("arms", arms, "a list of arm ids"))
+    return [check_arm(arm) for arm in arms]

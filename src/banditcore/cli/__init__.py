@@ -1,0 +1,7 @@
+"""The command line: ``banditcore``, or ``python -m banditcore.cli``."""
+
+from __future__ import annotations
+
+from banditcore.cli.app import main
+
+__all__ = ["main"]

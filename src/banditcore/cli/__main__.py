@@ -1,0 +1,9 @@
+"""Runs the command line as ``python -m banditcore.cli``."""
+
+from __future__ import annotations
+
+import sys
+
+from banditcore.cli.app import main
+
+sys.exit(main())

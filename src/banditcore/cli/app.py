@@ -1,0 +1,118 @@
+"""Parses the command line, runs one command, and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from banditcore.cli import bench, demo, ingest, inspect, recommend, refresh
+from banditcore.cli.output import Output
+from banditcore.errors import (
+    BanditCoreError,
+    ConfigurationConflictError,
+    InvalidTypeError,
+    InvalidValueError,
+    StoreError,
+)
+
+__all__ = ["main"]
+
+DEBUG_VARIABLE = "BANDITCORE_DEBUG"
+
+FAILED, UNUSABLE, NO_STORE, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
+
+_EPILOG = f"""\
+exit codes:
+    0  done
+    {FAILED}  failed, wholly or in part (segments not refreshed; with --strict, lines refused)
+    {UNUSABLE}  the command line or the input cannot be used
+    {NO_STORE}  the store cannot be reached, or must not be used
+  {INTERRUPTED}  interrupted
+  {PIPE_CLOSED}  the reader of the output went away
+
+environment:
+  BANDITCORE_URL    the store, unless --url names it
+  {DEBUG_VARIABLE}  1 shows where an error comes from
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; those of the process by default.
+
+    Returns
+    -------
+    int
+        The exit code; ``banditcore --help`` lists them.
+    """
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as ended:  # --help, or a usage error that argparse has explained
+        return ended.code if isinstance(ended.code, int) else UNUSABLE
+    try:
+        code: int = arguments.run(arguments, Output(as_json=arguments.json))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes stdout once more on exit, and would complain there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except (BanditCoreError, OSError) as error:
+        if os.environ.get(DEBUG_VARIABLE) == "1":
+            raise
+        _complain(f"error: {error}")
+        return _code(error)
+    return code
+
+
+def _code(error: Exception) -> int:
+    if isinstance(error, (InvalidValueError, InvalidTypeError, ConfigurationConflictError)):
+        return UNUSABLE
+    return NO_STORE if isinstance(error, StoreError) else FAILED
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"banditcore: {text}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="banditcore",
+        description="Bandit recommendations: statistics in Redis, slates for every segment.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--json", action="store_true", help="one JSON document on stdout, the rest on stderr"
+    )
+    store = argparse.ArgumentParser(add_help=False)
+    store.add_argument(
+        "--url",
+        help="the store: redis://, rediss://, unix:// or embedded:///directory "
+        "(default: $BANDITCORE_URL, else an embedded server in its default directory)",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module, parents in (
+        (demo, [common]),
+        (ingest, [common, store]),
+        (refresh, [common, store]),
+        (recommend, [common, store]),
+        (inspect, [common, store]),
+        (bench, [common]),
+    ):
+        name = module.__name__.rpartition(".")[2]
+        command = commands.add_parser(
+            name, parents=parents, help=module.HELP, description=module.HELP
+        )
+        module.configure(command)
+        command.set_defaults(run=module.run)
+    return parser

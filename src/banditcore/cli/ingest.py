@@ -1,0 +1,164 @@
+"""``banditcore ingest``: event log files into a bandit's counts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TextIO
+
+from banditcore.bandit import Bandit
+from banditcore.cli.arguments import duration, positive
+from banditcore.cli.output import Output
+from banditcore.errors import InvalidValueError, describe
+from banditcore.ingest import IngestReport, ingest_log
+from banditcore.logs import ColumnMap, EventLog, Reject
+from banditcore.store.connect import connect
+
+HELP = "count the events of csv or JSON lines logs, each exactly once"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="logs, in this order")
+    parser.add_argument("--bandit", required=True, metavar="NAME")
+    parser.add_argument(
+        "--map",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FIELD=COLUMN",
+        help="where segment, arm, reward (or successes), trials and time stand: a "
+        'column, a template such as "{country}/{device:.8}", or "=" and a constant '
+        '("segment==IN")',
+    )
+    parser.add_argument(
+        "--no-time", action="store_true", help="the logs have no times: take the moment of reading"
+    )
+    parser.add_argument("--format", choices=["csv", "jsonl"], help="default: by the suffix")
+    parser.add_argument("--encoding", default="utf-8")
+    parser.add_argument(
+        "--source",
+        metavar="NAME",
+        help="how the log is recognised in a later run (default: by its header and first record)",
+    )
+    parser.add_argument(
+        "--half-life", type=duration, metavar="7d", help="for a new bandit: when events count half"
+    )
+    parser.add_argument("--batch-size", type=positive, default=50_000, metavar="N")
+    parser.add_argument(
+        "--reject",
+        type=Path,
+        metavar="FILE",
+        help="append refused lines here (default: FILE.rejects.jsonl beside each log, or in the "
+        "working directory)",
+    )
+    parser.add_argument(
+        "--rescan", action="store_true", help="read the logs from their beginning once more"
+    )
+    parser.add_argument("--strict", action="store_true", help="exit with 1 if a line was refused")
+
+
+def run(arguments: argparse.Namespace, output: Output) -> int:
+    """Run the command; with ``--strict`` 1 if a line was refused."""
+    if arguments.source is not None and len(arguments.files) > 1:
+        raise InvalidValueError(
+            describe("--source", arguments.source, "a name is of one log: give one FILE with it")
+        )
+    columns = ColumnMap.parse(arguments.map)
+    if arguments.no_time:
+        if any(pair.startswith("time=") for pair in arguments.map):
+            raise InvalidValueError(describe("--no-time", arguments.map, "time is mapped as well"))
+        columns = columns.without_time()
+    logs = [  # all of them are opened before any is counted
+        EventLog(path, columns, format=arguments.format, encoding=arguments.encoding)
+        for path in arguments.files
+    ]
+    results = []
+    with connect(arguments.url) as store:
+        bandit = Bandit(arguments.bandit, store, half_life=arguments.half_life)
+        for log in logs:
+            results.append(_ingest(bandit, log, arguments, output))
+    output.document({"bandit": arguments.bandit, "logs": results})
+    return 1 if arguments.strict and any(result["refused"] for result in results) else 0
+
+
+def _ingest(
+    bandit: Bandit, log: EventLog, arguments: argparse.Namespace, output: Output
+) -> dict[str, object]:
+    with _RejectFile(log.path, arguments.reject) as rejects:
+        with output.progress(f"ingest {log.path.name}") as advance:
+            report = ingest_log(
+                bandit,
+                log,
+                source=arguments.source,
+                batch_size=arguments.batch_size,
+                rescan=arguments.rescan,
+                on_reject=rejects.write,
+                progress=lambda so_far: advance(so_far.end.offset, log.size, ""),
+            )
+    _show(log, report, rejects, output)
+    return {
+        "log": str(log.path),
+        "applied": report.applied,
+        "duplicate": report.duplicate,
+        "refused": report.refused,
+        "rejects": None if rejects.path is None else str(rejects.path),
+        "segments": report.segments,
+        "seconds": report.seconds,
+        "end": asdict(report.end),
+        "tail": None if log.tail is None else asdict(log.tail),
+    }
+
+
+def _show(log: EventLog, report: IngestReport, rejects: _RejectFile, output: Output) -> None:
+    if report.end == report.start:
+        output.line(f"{log.path}: nothing new; {report.end.offset:,} bytes were ingested before")
+    else:
+        rate = report.applied / report.seconds if report.seconds > 0 else 0.0
+        output.line(
+            f"{log.path}: {report.applied:,} applied, {report.duplicate:,} duplicate, "
+            f"{report.refused:,} refused; {report.segments:,} segments, "
+            f"{report.seconds:.2f} s, {rate:,.0f} events/s"
+        )
+    if rejects.first is not None:
+        output.warn(
+            f"{log.path}: {report.refused:,} refused, see {rejects.path}; the first: line "
+            f"{rejects.first.line}: {rejects.first.reason}"
+        )
+    if log.tail is not None:
+        output.warn(f"{log.path}: {log.tail.reason}")
+
+
+class _RejectFile:
+    """Appends refused lines as JSON lines; the file is made when the first one comes."""
+
+    def __init__(self, log: Path, chosen: Path | None) -> None:
+        self.path: Path | None = None
+        self.first: Reject | None = None
+        self._log = log
+        self._chosen = chosen
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> _RejectFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def write(self, reject: Reject) -> None:
+        """Append one line."""
+        if self._file is None:
+            self.path = self._chosen or self._default()
+            self._file = self.path.open("a", encoding="utf-8")
+            self.first = reject
+        self._file.write(json.dumps({"log": str(self._log), **asdict(reject)}) + "\n")
+
+    def _default(self) -> Path:
+        name = self._log.name + ".rejects.jsonl"
+        beside = self._log.with_name(name)
+        writable = os.access(beside if beside.exists() else beside.parent, os.W_OK)
+        return beside if writable else Path(name)

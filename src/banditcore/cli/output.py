@@ -1,0 +1,126 @@
+"""What commands write: tables, lines, JSON documents and progress."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["Output", "plain"]
+
+Advance = Callable[[int, int, str], None]
+"""Called with what is done, the total, and a word about where it is."""
+
+_EVERY_S = 5.0  # between lines of progress in a pipe
+
+
+def plain(text: str) -> str:
+    """Return `text` with everything unprintable escaped: ids may hold control sequences.
+
+    The empty text (the global segment) becomes ``""``.
+    """
+    if text == "":
+        return '""'
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class Output:
+    """Where a command writes.
+
+    Results go to stdout: tables on a terminal, lines with tabs in a pipe, or with `as_json` one
+    JSON document and nothing else. Warnings and progress go to stderr.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self._out = Console(file=sys.stdout, highlight=False, emoji=False, soft_wrap=True)
+        self._err = Console(file=sys.stderr, highlight=False, emoji=False, soft_wrap=True)
+
+    def document(self, content: object) -> None:
+        """Write one JSON document, if JSON is wanted."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(content, allow_nan=False) + "\n")
+
+    def line(self, text: str) -> None:
+        """Write a line of the result; with JSON to stderr."""
+        (self._err if self.as_json else self._out).print(Text(text))
+
+    def warn(self, text: str) -> None:
+        """Write a diagnostic."""
+        self._err.print(Text(text))
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """Write a table; with JSON nothing. Numbers are aligned right."""
+        if self.as_json:
+            return
+        cells = [[_cell(value) for value in row] for row in rows]
+        if not self._out.is_terminal:
+            self._out.print(Text(f"# {title}"))
+            for row in [list(columns), *cells]:
+                self._out.print(Text("\t".join(row)))
+            return
+        table = Table(title=Text(title), title_justify="left")
+        for index, column in enumerate(columns):
+            number = bool(rows) and isinstance(rows[0][index], (int, float))
+            table.add_column(Text(column), justify="right" if number else "left")
+        for row in cells:
+            table.add_row(*map(Text, row))
+        self._out.print(table)
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Advance]:
+        """Show how far something is: a bar on a terminal, else a line every few seconds."""
+        if not self._err.is_terminal:
+            yield _Lines(self, what)
+            return
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self._err, transient=True) as bar:
+            task = bar.add_task(what, total=None)
+
+            def advance(done: int, total: int, where: str = "") -> None:
+                shown = f"{what} {plain(where)}" if where else what
+                bar.update(task, completed=done, total=total, description=shown)
+
+            yield advance
+
+
+class _Lines:
+    def __init__(self, output: Output, what: str) -> None:
+        self._output = output
+        self._what = what
+        self._next = time.monotonic() + _EVERY_S
+
+    def __call__(self, done: int, total: int, where: str = "") -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _EVERY_S
+            share = done / total if total else 1.0
+            place = f" ({plain(where)})" if where else ""
+            self._output.warn(f"{self._what}: {done:,} of {total:,} ({share:.0%}){place}")
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return "-" if value is None else plain(str(value))

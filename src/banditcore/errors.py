@@ -1,0 +1,105 @@
+"""Every exception that banditcore raises on purpose.
+
+A message names the thing, its value and the remedy. Passwords never appear in one.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BanditCoreError",
+    "ConfigurationConflictError",
+    "CorruptDataError",
+    "DownloadError",
+    "InvalidTypeError",
+    "InvalidValueError",
+    "NotReadyError",
+    "NumericalError",
+    "OutcomeUnknownError",
+    "StoreError",
+    "StoreUnavailableError",
+    "StoreUnfitError",
+    "describe",
+]
+
+_SHOWN = 80
+
+
+class BanditCoreError(Exception):
+    """Root of every exception below."""
+
+
+class InvalidValueError(BanditCoreError, ValueError):
+    """An argument or a line of input has a value that cannot be used. Nothing was changed."""
+
+
+class InvalidTypeError(BanditCoreError, TypeError):
+    """An argument has a type that cannot be used. Nothing was changed."""
+
+
+class StoreError(BanditCoreError):
+    """Root of what can go wrong between banditcore and its store."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store did not answer in time, refused the connection, or went away."""
+
+
+class OutcomeUnknownError(StoreUnavailableError):
+    """A write was sent, but no reply came: it may or may not have been applied.
+
+    ``batch_id`` makes it safe to send the same events again: those applied already are
+    counted as duplicates.
+    """
+
+    def __init__(self, message: str, *, batch_id: str) -> None:
+        super().__init__(message)
+        self.batch_id = batch_id
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _outcome_unknown, (str(self), self.batch_id)
+
+
+def _outcome_unknown(message: str, batch_id: str) -> OutcomeUnknownError:
+    return OutcomeUnknownError(message, batch_id=batch_id)
+
+
+class StoreUnfitError(StoreError):
+    """The store answers but must not be used: too old, evicting, or closed to this user."""
+
+
+class ConfigurationConflictError(StoreError, ValueError):
+    """What the caller asks for contradicts what the store holds, such as another half-life."""
+
+
+class CorruptDataError(StoreError, ValueError):
+    """A stored value or a published blob fails its checks. It was not used."""
+
+
+class DownloadError(BanditCoreError):
+    """Data that a command needs could not be fetched, or is not what it should be."""
+
+
+class NumericalError(BanditCoreError, ArithmeticError):
+    """A computation did not reach its accuracy; no number is better than a wrong one."""
+
+
+class NotReadyError(BanditCoreError):
+    """Something was asked for before it was loaded."""
+
+
+def describe(name: str, value: object, remedy: str) -> str:
+    """One line that names a thing, its value (shortened) and what to do about it.
+
+    Parameters
+    ----------
+    name : str
+        The argument, column or file the message is about.
+    value : object
+        What was given; shown by ``repr``, cut to 80 characters.
+    remedy : str
+        What would be accepted instead.
+    """
+    shown = repr(value)
+    if len(shown) > _SHOWN:
+        shown = shown[: _SHOWN - 3] + "..."
+    return f"{name} is {shown}: {remedy}"

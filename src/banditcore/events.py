@@ -1,0 +1,283 @@
+"""Events: what a service reports about exposures, as validated columns."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from banditcore.errors import BanditCoreError, InvalidTypeError, InvalidValueError, describe
+from banditcore.identifiers import check_arm, check_id, check_segment
+
+__all__ = ["MAX_AHEAD_S", "MIN_TIME", "Event", "EventColumns", "check_times"]
+
+FloatArray = NDArray[np.float64]
+
+MIN_TIME = dt.datetime(2000, 1, 1, tzinfo=dt.UTC).timestamp()
+"""The earliest accepted time. Anything before is a missing value or another unit."""
+
+MAX_AHEAD_S = 3600.0
+"""How far ahead of the clock an event may be, in seconds: clock skew, but no wrong time zone."""
+
+_COLUMNS = frozenset({"segment", "arm", "trials", "successes", "reward", "time", "event_id"})
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One report about one arm.
+
+    Parameters
+    ----------
+    segment : str
+        Path of the pool of users, such as ``"IN/mobile"``; ``""`` is the global segment.
+    arm : str
+        Id of the arm, 1..256 UTF-8 bytes.
+    successes : float, >= 0
+        The reward, in [0, 1] for one trial; for several trials their sum, at most `trials`.
+    trials : float, >= 0
+        Exposures resolved by this event. 0 for a reward that comes later than its exposure;
+        then `successes` is at most 1.
+    time : float, datetime or None
+        Seconds since 1970, or a datetime with a time zone; None is the moment of recording.
+    event_id : str or None
+        What makes the event itself again when it is sent twice.
+    """
+
+    segment: str
+    arm: str
+    successes: float = 0.0
+    trials: float = 1.0
+    time: float | dt.datetime | None = None
+    event_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EventColumns:
+    """n validated events as columns of equal length. Made by `EventColumns.of`.
+
+    Attributes
+    ----------
+    segments, arms : list of str
+        (n,) ids.
+    trials, successes, times : (n,) float64
+        Finite; times in seconds since 1970.
+    event_ids : list of str, or None
+        (n,) ids, or None when the events carry none.
+    """
+
+    segments: list[str]
+    arms: list[str]
+    trials: FloatArray
+    successes: FloatArray
+    times: FloatArray
+    event_ids: list[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.segments)
+
+    @classmethod
+    def of(
+        cls,
+        events: Mapping[str, Any] | Iterable[Event] | Any,
+        *,
+        now: float,
+    ) -> EventColumns:
+        """Validate events given as columns, as a DataFrame, or one by one.
+
+        Parameters
+        ----------
+        events : mapping, DataFrame or iterable of Event
+            Columns ``segment`` and ``arm`` are required, ``successes`` or ``reward`` too;
+            ``trials`` defaults to 1, ``time`` to `now`; ``event_id`` is optional.
+        now : float
+            The clock, in seconds since 1970.
+
+        Raises
+        ------
+        InvalidValueError, InvalidTypeError
+            For the first bad value, named by column and row.
+        """
+        columns = _as_columns(events)
+        segments = _strings("segment", columns["segment"], check_segment)
+        n = len(segments)
+        arms = _strings("arm", columns["arm"], check_arm)
+        successes = _numbers("successes", columns["successes"], n)
+        trials = _numbers("trials", columns.get("trials"), n, default=1.0)
+        times = _times(columns.get("time"), n, now)
+        ids = columns.get("event_id")
+        event_ids = None if ids is None else _strings("event_id", ids, _check_event_id)
+        for name, column in {"arm": arms, "event_id": event_ids}.items():
+            if column is not None and len(column) != n:
+                raise InvalidValueError(
+                    describe(f"len({name})", len(column), f"as many as there are segments, {n}")
+                )
+        check_counts(trials, successes)
+        check_times(times, now)
+        return cls(segments, arms, trials, successes, times, event_ids)
+
+
+def check_counts(trials: FloatArray, successes: FloatArray) -> None:
+    """Raise for the first row whose counts cannot be those of one event."""
+    for name, column in {"trials": trials, "successes": successes}.items():
+        _refuse(~(np.isfinite(column) & (column >= 0)), name, column, "finite and not negative")
+    _refuse(
+        (trials == 0) & (successes > 1),
+        "successes",
+        successes,
+        "a late reward (trials 0) is in [0, 1]",
+    )
+    _refuse(
+        (trials > 0) & (successes > trials),
+        "successes",
+        successes,
+        "at most the trials of its event; a reward is in [0, 1]",
+    )
+
+
+def check_times(times: FloatArray, now: float) -> None:
+    """Raise for the first time that is not finite, before 2000, or over an hour ahead of `now`."""
+    remedy = "seconds since 1970 (UTC) are meant, from the year 2000 on; is it in another unit?"
+    _refuse(~(np.isfinite(times) & (times >= MIN_TIME)), "time", times, remedy)
+    ahead = f"more than {MAX_AHEAD_S:.0f} s ahead of the clock ({now:.0f}); check clock and unit"
+    _refuse(times > now + MAX_AHEAD_S, "time", times, ahead)
+
+
+def _check_event_id(value: object) -> str:
+    return check_id("event_id", value)
+
+
+def _refuse(bad: NDArray[np.bool_], name: str, column: FloatArray, remedy: str) -> None:
+    if bad.any():
+        row = int(bad.argmax())
+        raise InvalidValueError(describe(f"{name}[{row}]", float(column[row]), remedy))
+
+
+def _as_columns(events: Any) -> dict[str, Any]:
+    """Return a dict with the columns segment, arm and successes, and what else was given."""
+    if isinstance(events, Event):
+        raise InvalidTypeError(describe("events", events, "a list of events: write [event]"))
+    if isinstance(events, Mapping):
+        columns = dict(events)
+    elif hasattr(events, "columns") and hasattr(events, "__getitem__"):  # a DataFrame
+        columns = {str(name): events[name] for name in events.columns}
+    else:
+        columns = _columns_of_events(events)
+    unknown = sorted(set(columns) - _COLUMNS)
+    if unknown:
+        raise InvalidValueError(
+            describe("column", unknown[0], f"the columns are {', '.join(sorted(_COLUMNS))}")
+        )
+    if "reward" in columns:
+        if "successes" in columns:
+            raise InvalidValueError(
+                describe("columns", ["reward", "successes"], "they mean the same: give one")
+            )
+        columns["successes"] = columns.pop("reward")
+    for required in ("segment", "arm", "successes"):
+        if required not in columns:
+            raise InvalidValueError(
+                describe("columns", sorted(columns), f"the column {required!r} is missing")
+            )
+    return columns
+
+
+def _columns_of_events(events: Iterable[Event]) -> dict[str, Any]:
+    try:
+        rows = list(events)
+    except TypeError as error:
+        raise InvalidTypeError(
+            describe("events", events, "a mapping of columns, a DataFrame or Event objects")
+        ) from error
+    for row in rows:
+        if not isinstance(row, Event):
+            raise InvalidTypeError(describe("event", row, "an Event, or give columns"))
+    columns: dict[str, Any] = {
+        "segment": [row.segment for row in rows],
+        "arm": [row.arm for row in rows],
+        "successes": [row.successes for row in rows],
+        "trials": [row.trials for row in rows],
+        "time": [row.time for row in rows],
+    }
+    ids = [row.event_id for row in rows]
+    if any(event_id is not None for event_id in ids):
+        if any(event_id is None for event_id in ids):
+            raise InvalidValueError(
+                describe("event_id", None, "all events of a call have an event_id, or none has")
+            )
+        columns["event_id"] = ids
+    return columns
+
+
+def _strings(name: str, column: Any, check: Callable[[object], str]) -> list[str]:
+    if isinstance(column, (str, bytes)) or not isinstance(column, Iterable):
+        raise InvalidTypeError(describe(name, column, "a list or array, one id an event"))
+    tolist = getattr(column, "tolist", None)
+    values: list[str] = list(column) if tolist is None else tolist()
+    try:
+        distinct = set(values)
+    except TypeError as error:
+        raise InvalidTypeError(describe(name, values, "ids are str")) from error
+    for value in distinct:
+        try:
+            check(value)
+        except BanditCoreError as error:
+            row = next(i for i, given in enumerate(values) if given is value or given == value)
+            raise type(error)(f"row {row}: {error}") from None
+    return values
+
+
+def _numbers(name: str, column: Any, n: int, default: float | None = None) -> FloatArray:
+    if column is None and default is not None:
+        return np.full(n, default)
+    given = np.asarray(column)
+    if given.dtype.kind not in "iufb" and not (given.dtype == object or given.size == 0):
+        raise InvalidTypeError(describe(name, given.dtype.name, "numbers are needed"))
+    try:
+        numbers = np.array(given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidTypeError(describe(name, column, "numbers are needed")) from error
+    if numbers.shape != (n,):
+        raise InvalidValueError(
+            describe(f"shape of {name}", numbers.shape, f"one number an event: ({n},)")
+        )
+    return numbers
+
+
+def _times(column: Any, n: int, now: float) -> FloatArray:
+    if column is None:
+        return np.full(n, now)
+    to_numpy = getattr(column, "to_numpy", None)
+    given = np.asarray(column if to_numpy is None else to_numpy())
+    if given.dtype.kind == "M":  # numpy datetimes carry no zone: UTC by convention
+        if np.isnat(given).any():
+            raise InvalidValueError(describe("time", "NaT", "every event needs a time, or none"))
+        microseconds = given.astype("datetime64[us]").astype(np.int64)
+        return _numbers("time", microseconds / 1e6, n)
+    if given.dtype == object:
+        given = np.array([_seconds(value, now) for value in given.ravel()], dtype=np.float64)
+    return _numbers("time", given, n)
+
+
+def _seconds(value: object, now: float) -> float:
+    if value is None:
+        return now
+    if isinstance(value, dt.datetime):
+        if value.tzinfo is None:
+            raise InvalidValueError(
+                describe("time", value, "a datetime needs a time zone: tzinfo=datetime.UTC")
+            )
+        return value.timestamp()
+    if isinstance(value, (int, float, np.integer, np.floating)):
+        return float(value)
+    raise InvalidTypeError(describe("time", value, "seconds since 1970, or a datetime"))
+
+
+def as_sequence(values: Iterable[str] | str, name: str) -> Sequence[str]:
+    """Return ids as a sequence; a single str given by mistake raises."""
+    if isinstance(values, (str, bytes)):
+        raise InvalidTypeError(describe(name, values, f"a list of ids: write [{values!r}]"))
+    return list(values)

@@ -1,0 +1,394 @@
+"""Exact selection probabilities of Thompson sampling, by quadrature.
+
+The policy draws x_i ~ Beta(alpha_i, beta_i) for every eligible arm and ranks by y_i = w_i x_i.
+With f_i the density of y_i and S_i(y) = P(y_i > y),
+
+    P(arm i at rank r + 1) = integral of f_i(y) P(exactly r of the others exceed y) dy.
+
+The inner probability is a Poisson-binomial one. For the first rank it is the product of the
+others' 1 - S_j; else polynomials (1 - S_j) + S_j z are multiplied up a binary tree over the
+arms and back down, which gives the product of all but one without any division.
+
+The axis. Between two neighbouring weights v < w the integral runs over the logit of y / w: there
+the densities of arms of weight w, which may be singular at y = w, are smooth and their distance
+from w keeps its digits. With equal weights it is one logit axis for all.
+
+The error is measured, not assumed: over each panel the sum over arms is the rise of a
+distribution function, known at the panel's ends; a panel where the quadrature misses it, or
+where two rules differ on single arms, is halved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from banditcore.arrays import eligible_mask, parameters, positive_int, weights
+from banditcore.errors import NumericalError, describe
+from banditcore.logit_beta import LogitBeta, log_expit, logit_of_log
+from banditcore.quadrature import GAUSS_WEIGHTS, NODES, WEIGHTS, partition
+
+__all__ = ["rank_probabilities", "top_probabilities"]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+
+_DROP = 37.0  # mass outside the drop points of one arm: below 1e-16
+_INNER_DROPS = (0.0, 2.0, 10.0)  # 0, 2 and 4.5 standard deviations of a normal
+_LOG_NEGLIGIBLE = -37.0
+_ANCHOR_FROM = 2.0  # an arm with mass beyond this logit gets an axis of its own weight
+_PANEL_ERROR = 1e-12
+_RULES_DIFFER = 1e-7  # of the 10-point rule; the 21-point rule is then right beyond 1e-11
+_MAX_HALVINGS = 12
+_MAX_ERROR = 1e-7
+_CHUNK_FLOATS = 4_000_000  # 32 MB in the largest set of temporaries
+
+
+def top_probabilities(
+    alpha: ArrayLike,
+    beta: ArrayLike,
+    k: int = 1,
+    *,
+    weight: ArrayLike | None = None,
+    eligible: ArrayLike | None = None,
+) -> FloatArray:
+    """Return the probability of each arm to be among the top k by weight times sampled rate.
+
+    Parameters
+    ----------
+    alpha, beta : (n,) array-like
+        Parameters of the Beta posteriors, finite and > 0; made for 1e-3..1e12.
+    k : int
+        Slate length, >= 1. With no more than k eligible arms each of them has probability 1.
+    weight : (n,) array-like, optional
+        Finite and > 0; all 1 by default.
+    eligible : (n,) bool or (m,) int, optional
+        A mask, or arm indices; all arms by default.
+
+    Returns
+    -------
+    (n,) float64
+        In [0, 1]; 0 for arms that are not eligible. The sum is min(k, eligible arms) within
+        1e-9. Absolute error below 1e-9 for parameters up to some 1e9, then growing to 1e-8;
+        an arm below about 1e-15 may be given as 0.
+
+    Raises
+    ------
+    InvalidTypeError, InvalidValueError
+        If an argument is not as described.
+    NumericalError
+        If the quadrature did not reach 1e-7.
+    """
+    k = positive_int("k", k)
+    a, b, w, among = _arguments(alpha, beta, weight, eligible)
+    top = np.zeros(len(a))
+    if k >= len(among):
+        top[among] = 1.0
+    else:
+        top[among] = np.minimum(_ranks(a[among], b[among], w[among], k).sum(axis=1), 1.0)
+    return top
+
+
+def rank_probabilities(
+    alpha: ArrayLike,
+    beta: ArrayLike,
+    k: int,
+    *,
+    weight: ArrayLike | None = None,
+    eligible: ArrayLike | None = None,
+) -> FloatArray:
+    """Return the probability of each arm to stand at each of the ranks 1..k.
+
+    Parameters
+    ----------
+    alpha, beta, k, weight, eligible
+        As for `top_probabilities`.
+
+    Returns
+    -------
+    (n, k) float64
+        Column r is rank r + 1 and sums to 1 within 1e-9, or to 0 where there are no more
+        eligible arms. Rows of arms that are not eligible are 0. Errors as for
+        `top_probabilities`.
+    """
+    k = positive_int("k", k)
+    a, b, w, among = _arguments(alpha, beta, weight, eligible)
+    ranks = np.zeros((len(a), k))
+    depth = min(k, len(among))
+    if depth:
+        ranks[among, :depth] = _ranks(a[among], b[among], w[among], depth)
+    return ranks
+
+
+def _arguments(
+    alpha: ArrayLike, beta: ArrayLike, weight: ArrayLike | None, eligible: ArrayLike | None
+) -> tuple[FloatArray, FloatArray, FloatArray, IntArray]:
+    a, b = parameters(alpha, beta)
+    return a, b, weights(weight, len(a)), np.flatnonzero(eligible_mask(eligible, len(a)))
+
+
+def _ranks(a: FloatArray, b: FloatArray, w: FloatArray, k: int) -> FloatArray:
+    """Return the (n, k) rank probabilities of n >= k >= 1 arms, all eligible."""
+    # One evaluation for arms that are alike, in an order of their own: equal arms get equal
+    # answers and a permutation of the arms permutes the answer, to the last bit.
+    kinds, kind_of, copies = np.unique(
+        np.stack([np.log(w), a, b], axis=1), axis=0, return_inverse=True, return_counts=True
+    )
+    kind_of = kind_of.reshape(-1)
+    log_w, a, b = kinds.T
+    contest = _Contest(LogitBeta(a, b), log_w - log_w.max(), copies)
+    contest, panels = _lay_out(contest, k)
+    ranks = np.zeros((len(kinds), k))
+    ranks[contest.origin] = _integrate(contest, panels, k)
+    sums = copies @ ranks
+    worst = int(np.abs(sums - 1.0).argmax())
+    if not abs(sums[worst] - 1.0) <= _MAX_ERROR:
+        raise NumericalError(
+            describe(
+                f"the sum of the probabilities at rank {worst + 1}",
+                float(sums[worst]),
+                "it must be 1; parameters outside 1e-3..1e12 or weights too far apart",
+            )
+        )
+    answer: FloatArray = (ranks / sums)[kind_of]
+    return answer
+
+
+class _Contest:
+    """Kinds of arms that meet: a Beta, a log-weight <= 0 and a number of copies each."""
+
+    def __init__(
+        self, beta: LogitBeta, log_w: FloatArray, copies: IntArray, origin: IntArray | None = None
+    ) -> None:
+        self.beta, self.log_w, self.copies = beta, log_w, copies
+        self.origin = np.arange(len(log_w)) if origin is None else origin
+        self.low, self.high = beta.drop_points(_DROP)
+
+    def __len__(self) -> int:
+        return len(self.log_w)
+
+    def take(self, which: NDArray[np.bool_]) -> _Contest:
+        """Return the contest of the kinds under the mask alone."""
+        return _Contest(
+            self.beta.take(which), self.log_w[which], self.copies[which], self.origin[which]
+        )
+
+    def logits(self, anchor: FloatArray, tau: FloatArray) -> FloatArray:
+        """Return each kind's own logit, (n, m), at y = exp(anchor) expit(tau); infinity above."""
+        own = logit_of_log((anchor - self.log_w[:, None]) + log_expit(tau))
+        return np.where(anchor == self.log_w[:, None], tau, own)
+
+    def on_axis(self, anchor: float, logit: FloatArray) -> FloatArray:
+        """Return the tau, (n,), of each kind's own `logit`, on the axis of weight exp(anchor)."""
+        there = logit_of_log((self.log_w - anchor) + log_expit(logit))
+        return np.where(self.log_w == anchor, logit, there)
+
+
+@dataclass(frozen=True, slots=True)
+class _Panels:
+    """(p,) pieces of the axis: log-weight each is anchored at, and its ends in tau."""
+
+    anchor: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+def _lay_out(contest: _Contest, k: int) -> tuple[_Contest, _Panels]:
+    """Return the kinds that can be among the top k, and panels over all y where that happens."""
+    bottom = _bottom(contest, k)
+    top_axis = contest.on_axis(0.0, contest.high)
+    if not np.any(top_axis > bottom):  # all arms below the last float under the largest weight
+        bottom = float(top_axis.max()) - 1.0
+    contest = contest.take(top_axis >= bottom)
+    low_y, high_y = log_expit(np.array([bottom, contest.on_axis(0.0, contest.high).max()]))
+    anchors = np.unique(contest.log_w[contest.high > _ANCHOR_FROM])
+    anchors = np.append(anchors[(anchors >= low_y) & (anchors < 0.0)], 0.0)
+    found: list[tuple[float, FloatArray]] = []
+    previous = -np.inf  # log y where the segment before ended
+    for anchor in anchors.tolist():
+        own = contest.log_w == anchor
+        if anchor == 0.0:
+            start = bottom
+            end = float(contest.on_axis(0.0, contest.high).max())
+        else:
+            start = float(logit_of_log(np.array([low_y - anchor]))[0])
+            # Mass of this weight's arms may sit closer to it than a float can tell.
+            start = min(start, float(contest.low[own].min()))
+            end = max(40.0, float(contest.high[own].max()))
+        if previous > -np.inf:
+            start = float(logit_of_log(np.array([previous - anchor]))[0])
+        previous = anchor
+        if start < end:
+            found.append((anchor, _edges(contest, anchor, start, end)))
+        if anchor >= high_y:
+            break
+    return contest, _Panels(
+        np.concatenate([np.full(len(edges) - 1, anchor) for anchor, edges in found]),
+        np.concatenate([edges[:-1] for _, edges in found]),
+        np.concatenate([edges[1:] for _, edges in found]),
+    )
+
+
+def _bottom(contest: _Contest, k: int) -> float:
+    """Return a tau at anchor 0 that fewer than k arms exceed with negligible probability."""
+    lows, highs = (contest.on_axis(0.0, end) for end in (contest.low, contest.high))
+    order = np.argsort(-lows, kind="stable")
+    enough = int(np.searchsorted(np.cumsum(contest.copies[order]), k))
+    low, high = float(lows[order[enough]]), float(highs.max())
+    if len(contest) <= 32 or not np.isfinite(high):
+        return low
+    for _ in range(20):
+        middle = 0.5 * (low + high)
+        lower, upper = contest.beta.tails(contest.logits(np.zeros(1), np.array([middle])))
+        if k == 1:
+            log_chance = float(contest.copies @ _log_lower(lower, upper)[:, 0])
+        else:  # Chernoff's bound for at most k - 1 of independent events of total chance `mean`
+            mean = float(contest.copies @ upper[:, 0])
+            log_chance = k - 1 - mean + (k - 1) * np.log(mean / (k - 1)) if mean > k - 1 else 0.0
+        low, high = (middle, high) if log_chance < _LOG_NEGLIGIBLE else (low, middle)
+    return low
+
+
+def _edges(contest: _Contest, anchor: float, start: float, end: float) -> FloatArray:
+    """Return panel edges as fine as the arms that have mass there."""
+    ends = [contest.low, contest.high]
+    for drop in _INNER_DROPS:
+        ends.extend(contest.beta.drop_points(drop) if drop else (contest.beta.mode,))
+    points = np.sort(np.stack([contest.on_axis(anchor, end) for end in ends]), axis=0)
+    lows, highs = points[:-1].ravel(), points[1:].ravel()
+    inside = np.isfinite(lows)
+    return partition(start, end, lows[inside], np.minimum(highs[inside], 1e300), end - start)
+
+
+def _integrate(contest: _Contest, panels: _Panels, k: int) -> FloatArray:
+    """Return (n, k): each kind's probability, a copy, at each rank."""
+    total = np.zeros((len(contest), k))
+    # What the densities themselves are worth: logits of narrow arms have few digits left.
+    noise = 1e-15 * float(np.sqrt(contest.beta.precision.max()))
+    for halving in range(_MAX_HALVINGS + 1):
+        doubtful = np.zeros(len(panels.anchor), dtype=np.bool_)
+        for part in _chunks(contest, len(panels.anchor), k):
+            got, differ, rise = _panel_sums(contest, panels, part, k)
+            miss = np.abs(np.einsum("n,npk->pk", contest.copies, got) - rise).max(axis=1)
+            bad = (miss > max(_PANEL_ERROR, noise)) | (differ > _RULES_DIFFER)
+            if halving == _MAX_HALVINGS:
+                bad[:] = False
+            doubtful[part] = bad
+            total += got[:, ~bad].sum(axis=1)
+        if not doubtful.any():
+            break
+        anchor, low, high = panels.anchor[doubtful], panels.low[doubtful], panels.high[doubtful]
+        middle = 0.5 * (low + high)
+        panels = _Panels(np.tile(anchor, 2), np.append(low, middle), np.append(middle, high))
+    return total
+
+
+def _chunks(contest: _Contest, panels: int, k: int) -> list[slice]:
+    """Cut the panels so that the temporaries of one cut stay within some tens of megabytes."""
+    arms = int(contest.copies.sum()) if k > 1 else len(contest)
+    floats = (len(NODES) + 2) * (8 * len(contest) + (4 * k * arms if k > 1 else 0))
+    size = max(1, _CHUNK_FLOATS // floats)
+    return [slice(at, at + size) for at in range(0, panels, size)]
+
+
+def _panel_sums(
+    contest: _Contest, panels: _Panels, part: slice, k: int
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Integrate each panel of `part`.
+
+    Returns
+    -------
+    got : (n, p, k) float64
+        Probability of a copy of each kind at each rank, with y in the panel.
+    differ : (p,) float64
+        Sum over arms and ranks of the difference between the two rules.
+    rise : (p, k) float64
+        What the sum of `got` over arms must be.
+    """
+    low, high = panels.low[part, None], panels.high[part, None]
+    half = 0.5 * (high - low)
+    tau = np.concatenate([low, low + half * (1.0 + NODES), high], axis=1)  # (p, nodes + 2)
+    anchor = np.broadcast_to(panels.anchor[part, None], tau.shape)
+    count, points = tau.shape
+    own = contest.logits(anchor.ravel(), tau.ravel())  # (n, p * points)
+    reached = np.isfinite(own)
+    own = np.where(reached, own, 0.0)
+    lower, upper = contest.beta.tails(own)
+    lower, upper = np.where(reached, lower, 1.0), np.where(reached, upper, 0.0)
+    # d own / d tau = (1 - y / w_anchor) / (1 - y / w_own)
+    log_density = contest.beta.log_density(own) + log_expit(-tau.ravel()) - log_expit(-own)
+    density = np.where(reached, np.exp(log_density), 0.0)
+    if k == 1:
+        others, below = _product_of_others(lower, upper, contest.copies)
+    else:
+        others, below = _ranks_among_others(lower, upper, contest.copies, k)
+    integrand = (density * others).reshape(k, len(contest), count, points)[..., 1:-1]
+    got = np.einsum("knpg,g,p->npk", integrand, WEIGHTS, half[:, 0], optimize=True)
+    rough = np.einsum("knpg,g,p->npk", integrand, GAUSS_WEIGHTS, half[:, 0], optimize=True)
+    differ = np.einsum("n,npk->p", contest.copies, np.abs(got - rough))
+    ends = below.reshape(k, count, points)
+    return got, differ, (ends[:, :, -1] - ends[:, :, 0]).T
+
+
+def _log_lower(lower: FloatArray, upper: FloatArray) -> FloatArray:
+    """Return log(lower) with all its digits; far below any product that matters, -1e4."""
+    half = np.log(np.maximum(lower, 1e-300))
+    return np.where(upper < 0.5, np.log1p(-np.minimum(upper, 0.5)), half)
+
+
+def _product_of_others(
+    lower: FloatArray, upper: FloatArray, copies: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return P(none of the others exceeds y), (1, n, m), and P(none at all does), (1, m)."""
+    logs = _log_lower(lower, upper)
+    together = copies @ logs
+    return np.exp(together - logs)[None], np.exp(together)[None]
+
+
+def _ranks_among_others(
+    lower: FloatArray, upper: FloatArray, copies: IntArray, k: int
+) -> tuple[FloatArray, FloatArray]:
+    """Return the distribution of how many arms exceed y, as far as rank k.
+
+    Returns
+    -------
+    others : (k, n, m) float64
+        P(exactly r of all arms but one copy of kind i exceed y).
+    below : (k, m) float64
+        P(at most r of all arms exceed y).
+    """
+    arms = np.repeat(np.arange(len(copies)), copies)
+    levels = [np.stack([lower[arms], upper[arms]])]  # (terms, nodes, m), one node an arm
+    while levels[-1].shape[1] > 1:
+        polynomials = levels[-1]
+        if polynomials.shape[1] % 2:
+            one = np.zeros_like(polynomials[:, :1])
+            one[0] = 1.0
+            polynomials = levels[-1] = np.concatenate([polynomials, one], axis=1)
+        levels.append(_multiply(polynomials[:, 0::2], polynomials[:, 1::2], k))
+    below = np.zeros((k, lower.shape[1]))
+    whole = levels.pop()[:k, 0]
+    below[: len(whole)] = whole
+    without = np.ones((1, 1, lower.shape[1]))
+    for polynomials in reversed(levels):
+        left = _multiply(without, polynomials[:, 1::2], k)
+        right = _multiply(without, polynomials[:, 0::2], k)
+        pairs = np.stack([left, right], axis=2)
+        without = pairs.reshape(len(left), -1, lower.shape[1])
+        without = without[:, : polynomials.shape[1]]
+    first = np.cumsum(copies) - copies  # copies of a kind are neighbours and alike
+    others = np.zeros((k, len(copies), lower.shape[1]))
+    others[: len(without)] = without[:, first]
+    return others, np.cumsum(below, axis=0)
+
+
+def _multiply(left: FloatArray, right: FloatArray, k: int) -> FloatArray:
+    """Return products of polynomials along axis 0, lowest term first, cut to k terms."""
+    terms = min(k, len(left) + len(right) - 1)
+    product = np.zeros((terms, *np.broadcast_shapes(left.shape[1:], right.shape[1:])))
+    for power, factor in enumerate(left[:terms]):
+        reach = min(len(right), terms - power)
+        product[power : power + reach] += factor * right[:reach]
+    return product

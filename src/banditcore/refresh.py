@@ -1,0 +1,313 @@
+"""The batch job that turns counts into posteriors, draws slate banks and publishes them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from numpy.typing import NDArray
+
+from banditcore.arrays import positive_int
+from banditcore.counts import ArmCounts, merge
+from banditcore.errors import CorruptDataError, InvalidValueError, describe
+from banditcore.identifiers import check_segment
+from banditcore.posterior import Prior, posteriors
+from banditcore.segments import is_within, lineage, parent, with_ancestors
+from banditcore.slate_format import encode
+from banditcore.slates import DEFAULT_DEPTH, DEFAULT_SLATES, Snapshot, draw_bank
+from banditcore.store.connect import connect
+from banditcore.store.publish import publish
+from banditcore.store.statistics import Statistics
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from banditcore.store.connect import Store
+
+__all__ = ["RefreshReport", "RefreshableBandit", "refresh"]
+
+_READ_AT_ONCE = 64  # segments a round trip; a reply stays in the low megabytes
+
+Progress = Callable[[int, int, str], None]
+
+
+class RefreshableBandit(Protocol):
+    """What refreshing needs of a bandit."""
+
+    @property
+    def name(self) -> str:
+        """The bandit's name."""
+
+    @property
+    def store(self) -> Store:
+        """Where its counts are and its snapshots go."""
+
+    @property
+    def prior(self) -> Prior | Literal["empirical"]:
+        """What is believed of an arm without counts."""
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Seconds since 1970."""
+
+    @property
+    def statistics(self) -> Statistics:
+        """Its segments' counts."""
+
+    def segments(self) -> list[str]:
+        """Return every segment ever written to."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshReport:
+    """What a refresh did; every segment it was to do stands in exactly one of the three.
+
+    Attributes
+    ----------
+    published : tuple of str
+        Segments whose new snapshot is in place.
+    failed : dict of str to str
+        Segment -> reason. Their last snapshot, if any, stays in place.
+    superseded : tuple of str
+        Segments for which another refresh had published newer counts.
+    seconds : float
+        How long it took.
+    """
+
+    published: tuple[str, ...]
+    failed: dict[str, str]
+    superseded: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    """All that a worker needs for one segment. `url` may hold a password: not in the repr."""
+
+    url: str = field(repr=False)
+    bandit: str
+    segment: str
+    version: int
+    arms: tuple[str, ...]
+    alpha: NDArray[np.float64]
+    beta: NDArray[np.float64]
+    slates: int
+    depth: int
+
+
+def refresh(
+    bandit: RefreshableBandit,
+    segments: Sequence[str] | None = None,
+    *,
+    depth: int = DEFAULT_DEPTH,
+    slates: int = DEFAULT_SLATES,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> RefreshReport:
+    """Publish a slate bank, drawn from the posterior of this moment, for each segment.
+
+    A segment's counts are the sum over it and everything below it. A segment that cannot be
+    read, drawn or published is reported, with its ancestors where its counts are missing from
+    theirs; it never stops the others.
+
+    Parameters
+    ----------
+    bandit : Bandit
+        Its prior decides how counts become posteriors.
+    segments : sequence of str, optional
+        Which; their ancestors are refreshed too. Default: all.
+    depth, slates : int, >= 1
+        Places of a slate, and slates of a bank.
+    executor : concurrent.futures.Executor, optional
+        Where slates are drawn and published. Workers of other processes open the store by its
+        url. Default: a thread for each core, which is as good while drawing dominates, because
+        the compiled core does not hold the interpreter lock.
+    progress : callable, optional
+        Called with (done, total, segment) after each segment.
+
+    Returns
+    -------
+    RefreshReport
+
+    Raises
+    ------
+    InvalidValueError, InvalidTypeError
+        For depth, slates, or a segment that has no counts.
+    StoreUnavailableError
+        When counts cannot be read at all.
+    """
+    started = time.monotonic()
+    depth, slates = positive_int("depth", depth), positive_int("slates", slates)
+    existing = bandit.segments()
+    targets = _targets(existing, segments)
+    counts, version, failed = _summed_counts(bandit, existing, targets)
+    known = posteriors(counts, bandit.prior)
+    jobs = [
+        _Job(
+            bandit.store.url,
+            bandit.name,
+            segment,
+            version,
+            known[segment].arms,
+            known[segment].alpha,
+            known[segment].beta,
+            slates,
+            depth,
+        )
+        for segment in targets
+        if segment in known
+    ]
+    done = len(failed)
+    results: dict[str, bool] = {}
+    with _shared(bandit.store), _executor(executor) as pool:
+        for segment, outcome in _run(pool, jobs):
+            done += 1
+            if isinstance(outcome, bool):
+                results[segment] = outcome
+            else:
+                failed[segment] = outcome
+            if progress is not None:
+                progress(done, len(targets), segment)
+    return RefreshReport(
+        tuple(segment for segment in targets if results.get(segment) is True),
+        {segment: failed[segment] for segment in targets if segment in failed},
+        tuple(segment for segment in targets if results.get(segment) is False),
+        time.monotonic() - started,
+    )
+
+
+def _targets(existing: Sequence[str], wanted: Sequence[str] | None) -> list[str]:
+    if wanted is None:
+        return with_ancestors(existing)
+    if isinstance(wanted, str):
+        raise InvalidValueError(describe("segments", wanted, f"a list: write [{wanted!r}]"))
+    for segment in wanted:
+        check_segment(segment)
+        if not any(is_within(path, segment) for path in existing):
+            raise InvalidValueError(
+                describe("segment", segment, "nothing was ever recorded there or below")
+            )
+    return with_ancestors(wanted)
+
+
+def _summed_counts(
+    bandit: RefreshableBandit, existing: Sequence[str], targets: Sequence[str]
+) -> tuple[dict[str, ArmCounts], int, dict[str, str]]:
+    """Return counts summed over descendants, their version, and why some could not be summed."""
+    moment = bandit.clock()
+    wanted = set(targets)
+    parts: dict[str, list[ArmCounts]] = {segment: [] for segment in targets}
+    failed: dict[str, str] = {}
+    versions: list[int] = []
+    below = [path for path in existing if not wanted.isdisjoint(lineage(path))]
+    for path, read in _read_each(bandit, below, moment):
+        if isinstance(read, str):
+            for step in lineage(path):
+                where = "" if step == path else f"counts of {path!r} below it are missing: "
+                failed.setdefault(step, where + read)
+        else:
+            versions.append(read[1])
+            _nearest(parts, path).append(read[0])
+    sums: dict[str, ArmCounts] = {}
+    for segment in reversed(targets):  # children before parents
+        if segment in failed:
+            continue
+        sums[segment] = merge(parts[segment], moment)
+        above = parent(segment)
+        if above is not None:
+            parts[above].append(sums[segment])
+    # An ancestor of a failed segment failed too, so every remaining segment has its lineage only
+    # if none of its ancestors failed; a posterior that leans on them cannot be computed.
+    if bandit.prior == "empirical":
+        for segment in list(sums):
+            lost = next((step for step in lineage(segment) if step in failed), None)
+            if lost is not None:
+                failed[segment] = f"the empirical prior needs {lost!r}: {failed[lost]}"
+                del sums[segment]
+    ordered = {segment: sums[segment] for segment in targets if segment in sums}
+    return ordered, min(versions, default=0), {k: v for k, v in failed.items() if k in wanted}
+
+
+def _nearest(parts: dict[str, list[ArmCounts]], path: str) -> list[ArmCounts]:
+    """Return the list of the nearest target at or above a path."""
+    return next(parts[step] for step in lineage(path) if step in parts)
+
+
+def _read_each(
+    bandit: RefreshableBandit, paths: Sequence[str], moment: float
+) -> Iterator[tuple[str, tuple[ArmCounts, int] | str]]:
+    """Yield the counts and version of each path, or why they cannot be read."""
+    for first in range(0, len(paths), _READ_AT_ONCE):
+        some = paths[first : first + _READ_AT_ONCE]
+        try:
+            reads = bandit.statistics.counts(some, moment)
+        except CorruptDataError:
+            for path in some:  # one by one, to find the culprit
+                try:
+                    [read] = bandit.statistics.counts([path], moment)
+                except CorruptDataError as error:
+                    yield path, str(error)
+                else:
+                    yield path, (read.counts, read.version)
+        else:
+            for path, read in zip(some, reads, strict=True):
+                yield path, (read.counts, read.version)
+
+
+# Workers.
+
+_stores: dict[str, Store] = {}  # of this process, by url
+
+
+@contextmanager
+def _shared(store: Store) -> Iterator[None]:
+    """Let workers of this very process use the caller's store."""
+    before = _stores.get(store.url)
+    _stores[store.url] = store
+    try:
+        yield
+    finally:
+        if before is None:
+            del _stores[store.url]
+        else:
+            _stores[store.url] = before
+
+
+@contextmanager
+def _executor(given: Executor | None) -> Iterator[Executor]:
+    if given is not None:
+        yield given
+        return
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+        yield threads
+
+
+def _run(pool: Executor, jobs: Sequence[_Job]) -> Iterator[tuple[str, bool | str]]:
+    """Yield each job's segment, with whether it was published or why it failed."""
+    futures: dict[Future[bool], str] = {}
+    for job in jobs:
+        try:
+            futures[pool.submit(_draw_and_publish, job)] = job.segment
+        except RuntimeError as error:  # a pool that broke or was shut down takes no more jobs
+            yield job.segment, f"{type(error).__name__}: {error}"
+    for future in as_completed(futures):
+        outcome: bool | str
+        try:
+            outcome = future.result()
+        except Exception as failure:  # noqa: BLE001 - whatever a worker raises is its segment's
+            outcome = f"{type(failure).__name__}: {failure}"
+        yield futures[future], outcome
+
+
+def _draw_and_publish(job: _Job) -> bool:
+    store = _stores.get(job.url)
+    if store is None:
+        store = _stores[job.url] = connect(job.url)  # lives as long as the worker process
+    bank = draw_bank(job.alpha, job.beta, slates=job.slates, depth=job.depth, threads=1)
+    snapshot = Snapshot(job.bandit, job.segment, job.version, job.arms, job.alpha, job.beta, bank)
+    return publish(store, job.bandit, job.segment, encode(snapshot), job.version)

@@ -1,0 +1,312 @@
+"""The binary form of a snapshot, as published: layout and checks in docs/slate-format.md."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import msgpack  # type: ignore[import-untyped]  # msgpack ships no annotations
+import numpy as np
+from numpy.typing import NDArray
+
+from banditcore.errors import (
+    BanditCoreError,
+    CorruptDataError,
+    InvalidTypeError,
+    InvalidValueError,
+    describe,
+)
+from banditcore.identifiers import MAX_ID_BYTES
+from banditcore.slates import SlateBank, Snapshot
+
+__all__ = [
+    "DEFAULT_MAX_BYTES",
+    "HEADER_BYTES",
+    "SCHEMA",
+    "SlateHeader",
+    "decode",
+    "decode_header",
+    "encode",
+]
+
+HEADER_BYTES = 32
+SCHEMA = 1
+DEFAULT_MAX_BYTES = 64 * 2**20
+"""The longest blob written or read unless told otherwise: some two million arms."""
+
+_MAGIC = b"BCSL"
+_HEADER = struct.Struct("<4sHHQQII")  # magic, schema, 0, version, length, 0, checksum
+_CHECKED = _HEADER.size - 4  # the checksum's own place
+_METADATA_LENGTH = struct.Struct("<I")
+_MAX_METADATA_BYTES = 1024
+_ALIGNMENT = 8
+_KEYS = ("bandit", "segment", "arms", "slates", "depth", "id_bytes", "index_bytes")
+_NARROW, _WIDE = np.dtype("<u2"), np.dtype("<u4")
+
+
+@dataclass(frozen=True, slots=True)
+class SlateHeader:
+    """What the first 32 bytes of a blob say.
+
+    Parameters
+    ----------
+    version : int
+        Microseconds since 1970 (UTC) of the counts behind the snapshot.
+    length : int
+        Bytes of the whole blob, header included.
+    checksum : int
+        CRC-32 of all of it but the checksum itself.
+    """
+
+    version: int
+    length: int
+    checksum: int
+
+
+def encode(snapshot: Snapshot, *, max_bytes: int = DEFAULT_MAX_BYTES) -> bytes:
+    """Return `snapshot` as a blob. Equal snapshots give equal bytes.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        What to write.
+    max_bytes : int
+        The longest blob allowed; readers refuse a longer one.
+
+    Raises
+    ------
+    InvalidValueError
+        The blob would be longer than `max_bytes`.
+    """
+    ids = [arm.encode() for arm in snapshot.arms]
+    ends = np.cumsum([len(arm) for arm in ids], dtype=np.uint64)
+    index_type = _index_type(len(ids))
+    metadata = msgpack.packb(
+        {
+            "bandit": snapshot.bandit,
+            "segment": snapshot.segment,
+            "arms": len(ids),
+            "slates": len(snapshot.bank),
+            "depth": snapshot.bank.depth,
+            "id_bytes": int(ends[-1]) if ids else 0,
+            "index_bytes": index_type.itemsize,
+        }
+    )
+    body = b"".join(
+        _padded(part)
+        for part in (
+            _METADATA_LENGTH.pack(len(metadata)) + metadata,
+            snapshot.alpha.astype("<f8").tobytes(),
+            snapshot.beta.astype("<f8").tobytes(),
+            ends.astype("<u4").tobytes(),
+            b"".join(ids),
+            snapshot.bank.slates.astype(index_type).tobytes(),  # -1 becomes all ones
+        )
+    )
+    length = HEADER_BYTES + len(body)
+    if length > max_bytes:
+        raise InvalidValueError(
+            describe(
+                f"blob of {snapshot.bandit!r} segment {snapshot.segment!r}",
+                length,
+                f"at most {max_bytes} bytes: retire arms, or lower slates or depth",
+            )
+        )
+    start = _HEADER.pack(_MAGIC, SCHEMA, 0, snapshot.version, length, 0, 0)[:_CHECKED]
+    checksum = zlib.crc32(body, zlib.crc32(start))
+    return start + checksum.to_bytes(4, "little") + body
+
+
+def decode_header(first: bytes | bytearray | memoryview) -> SlateHeader:
+    """Return what a blob's header says, without a look at the rest.
+
+    Parameters
+    ----------
+    first : bytes-like
+        The first 32 bytes of a blob, or more of it.
+
+    Raises
+    ------
+    CorruptDataError
+        It is too short, not a slate blob, or of a schema this version does not read.
+    """
+    if not isinstance(first, (bytes, bytearray, memoryview)):
+        raise InvalidTypeError(describe("header", first, "the first 32 bytes of a blob"))
+    if len(first) < HEADER_BYTES:
+        _refuse("length", len(first), f"a header has {HEADER_BYTES} bytes")
+    magic, schema, reserved_16, version, length, reserved_32, checksum = _HEADER.unpack_from(first)
+    if magic != _MAGIC:
+        _refuse("magic", magic, f"a slate blob begins with {_MAGIC!r}")
+    if schema != SCHEMA:
+        _refuse("schema", schema, f"this version of banditcore reads schema {SCHEMA}")
+    if reserved_16 or reserved_32:
+        _refuse("reserved fields", (reserved_16, reserved_32), "they are 0 in schema 1")
+    if length < HEADER_BYTES:
+        _refuse("length", length, f"a blob has at least {HEADER_BYTES} bytes")
+    return SlateHeader(version, length, checksum)
+
+
+def decode(blob: bytes | bytearray | memoryview, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Snapshot:
+    """Return the snapshot in `blob`, every part of it checked.
+
+    Size, magic, schema, length and checksum come before anything is parsed.
+
+    Parameters
+    ----------
+    blob : bytes-like
+        A whole blob and nothing else.
+    max_bytes : int
+        The longest blob looked at.
+
+    Raises
+    ------
+    CorruptDataError
+        A check fails; the message names which.
+    """
+    if not isinstance(blob, (bytes, bytearray, memoryview)):
+        raise InvalidTypeError(describe("blob", type(blob).__name__, "bytes, as published"))
+    if memoryview(blob).nbytes > max_bytes:
+        _refuse("size", memoryview(blob).nbytes, f"at most {max_bytes} bytes are read")
+    data = bytes(blob)
+    header = decode_header(data)
+    if header.length != len(data):
+        _refuse("length", len(data), f"the header says {header.length} bytes")
+    checksum = zlib.crc32(data[HEADER_BYTES:], zlib.crc32(data[:_CHECKED]))
+    if checksum != header.checksum:
+        _refuse("checksum", f"{checksum:#010x}", f"the header says {header.checksum:#010x}")
+    return _parse(data, header.version)
+
+
+def _parse(data: bytes, version: int) -> Snapshot:
+    reader = _Reader(data)
+    (metadata_length,) = _METADATA_LENGTH.unpack(reader.take("metadata", _METADATA_LENGTH.size))
+    if metadata_length > _MAX_METADATA_BYTES:
+        _refuse("metadata length", metadata_length, f"at most {_MAX_METADATA_BYTES} bytes")
+    metadata = _metadata(reader.take("metadata", metadata_length))
+    reader.align()
+    n_arms, slates, depth = metadata["arms"], metadata["slates"], metadata["depth"]
+    index_type = _index_type(n_arms)
+    if metadata["index_bytes"] != index_type.itemsize:
+        _refuse("index_bytes", metadata["index_bytes"], f"{index_type.itemsize} for {n_arms} arms")
+    if depth > n_arms or (slates == 0) != (n_arms == 0) or (depth == 0) != (n_arms == 0):
+        # Slates of no places would take no bytes, so a short blob could claim any number of them.
+        _refuse("bank shape", (slates, depth), f"it does not fit {n_arms} arms")
+    alpha = reader.array("alpha", np.dtype("<f8"), n_arms)
+    beta = reader.array("beta", np.dtype("<f8"), n_arms)
+    ends = reader.array("arm id ends", _WIDE, n_arms)
+    ids = reader.take("arm ids", metadata["id_bytes"])
+    reader.align()
+    indices = reader.array("bank", index_type, slates * depth)
+    reader.finish()
+    arms = _arm_ids(ends, ids)
+    bank = indices.astype(np.int64)
+    bank[indices == np.iinfo(index_type).max] = -1
+    try:
+        return Snapshot(
+            metadata["bandit"],
+            metadata["segment"],
+            version,
+            arms,
+            alpha,
+            beta,
+            SlateBank(bank.reshape(slates, depth)),
+        )
+    except BanditCoreError as error:
+        raise CorruptDataError(f"slate blob refused, content check: {error}") from error
+
+
+class _Reader:
+    """Walks over a blob, never past its end; padding must be zeros."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = HEADER_BYTES
+
+    def take(self, part: str, size: int) -> bytes:
+        if size > len(self._data) - self._at:
+            _refuse(f"size of {part}", size, f"{len(self._data) - self._at} bytes are left")
+        self._at += size
+        return self._data[self._at - size : self._at]
+
+    def align(self) -> None:
+        padding = self.take("padding", -self._at % _ALIGNMENT)
+        if any(padding):
+            _refuse("padding", padding, "it is zeros")
+
+    def array(self, part: str, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
+        found = np.frombuffer(self.take(part, count * dtype.itemsize), dtype)
+        self.align()
+        return found
+
+    def finish(self) -> None:
+        if self._at != len(self._data):
+            _refuse("end", len(self._data) - self._at, "nothing follows the bank")
+
+
+def _metadata(packed: bytes) -> dict[str, Any]:
+    try:
+        found = msgpack.unpackb(
+            packed,
+            raw=False,
+            unicode_errors="strict",
+            strict_map_key=True,
+            object_pairs_hook=_distinct_keys,
+            ext_hook=_no_extension,
+            max_str_len=MAX_ID_BYTES,
+            max_bin_len=0,
+            max_array_len=0,
+            max_map_len=len(_KEYS),
+            max_ext_len=0,
+        )
+    except (ValueError, msgpack.UnpackException) as error:  # all that msgpack raises on bad input
+        raise CorruptDataError(f"slate blob refused, metadata check: {error}") from error
+    if not isinstance(found, dict) or set(found) != set(_KEYS):
+        _refuse("metadata", found, f"a map of {', '.join(_KEYS)}")
+    for key, value in found.items():
+        if key in {"bandit", "segment"}:
+            if type(value) is not str:
+                _refuse(f"metadata {key}", value, "a str")
+        elif type(value) is not int or value < 0:
+            _refuse(f"metadata {key}", value, "an int, not negative")
+    return found
+
+
+def _distinct_keys(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError(describe("keys", [key for key, _ in pairs], "each stands once"))
+    return found
+
+
+def _no_extension(code: int, _data: bytes) -> NoReturn:
+    raise ValueError(describe("extension type", code, "none are allowed"))
+
+
+def _arm_ids(ends: NDArray[np.uint32], ids: bytes) -> list[str]:
+    stops = ends.tolist()
+    if (stops[-1] if stops else 0) != len(ids):
+        _refuse("arm id ends", stops[-1:], f"the last one is the {len(ids)} bytes of all ids")
+    starts = [0, *stops][:-1]
+    # Ends are checked before they are used: an end that steps back would alias other ids.
+    for start, stop in zip(starts, stops, strict=True):
+        if not 1 <= stop - start <= MAX_ID_BYTES:
+            _refuse("arm id ends", (start, stop), f"an id has 1 to {MAX_ID_BYTES} bytes")
+    try:
+        return [ids[start:stop].decode() for start, stop in zip(starts, stops, strict=True)]
+    except UnicodeDecodeError as error:
+        raise CorruptDataError(f"slate blob refused, arm id check: {error}") from error
+
+
+def _index_type(n_arms: int) -> np.dtype[Any]:
+    # All ones mean "no arm", so 65,535 arms no longer fit 16 bits.
+    return _NARROW if n_arms < np.iinfo(_NARROW).max else _WIDE
+
+
+def _padded(part: bytes) -> bytes:
+    return part + bytes(-len(part) % _ALIGNMENT)
+
+
+def _refuse(check: str, value: object, expected: str) -> NoReturn:
+    raise CorruptDataError(f"slate blob refused, {describe(check + ' check', value, expected)}")

@@ -1,0 +1,39 @@
+"""Which bandits and segments a store holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from banditcore.store import keys
+from banditcore.store.connect import translating
+
+if TYPE_CHECKING:
+    from banditcore.store.connect import Store
+
+__all__ = ["add", "bandits", "segments"]
+
+
+def bandits(store: Store) -> list[str]:
+    """Return the names of all bandits, sorted."""
+    return _members(store, keys.BANDITS)
+
+
+def segments(store: Store, bandit: str) -> list[str]:
+    """Return every segment of a bandit that was ever written to, sorted."""
+    return _members(store, keys.of_bandit(bandit).segments)
+
+
+def add(store: Store, bandit: str, paths: Iterable[str]) -> None:
+    """Enter segments. Comes before their first write, so no counts can be out of sight."""
+    with translating(store):
+        pipeline = store.client.pipeline(transaction=False)
+        pipeline.sadd(keys.BANDITS, bandit)
+        pipeline.sadd(keys.of_bandit(bandit).segments, *paths)
+        pipeline.execute()
+
+
+def _members(store: Store, key: str) -> list[str]:
+    with translating(store):
+        members = store.client.smembers(key)
+    return sorted(name.decode() if isinstance(name, bytes) else name for name in members)

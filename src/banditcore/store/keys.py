@@ -1,0 +1,77 @@
+"""The one place that knows what keys and fields are called.
+
+Every key of a segment carries the same hash tag, so all of them live in one slot of a cluster.
+Names are digests: whatever an id contains, it reaches no key but its own.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import NamedTuple
+
+__all__ = [
+    "BANDITS",
+    "BanditKeys",
+    "SegmentKeys",
+    "event_digest",
+    "mark_field",
+    "of_bandit",
+    "of_segment",
+]
+
+BANDITS = "bc:bandits"
+"""Set of the names of all bandits."""
+
+EVENT_DIGEST_BYTES = 16
+"""128 bits: a collision, which would lose an event, needs about 1e19 ids in one window."""
+
+
+class BanditKeys(NamedTuple):
+    """Keys that exist once a bandit."""
+
+    settings: str  # hash: half-life and window, as first given
+    segments: str  # set: every segment path that was ever written
+    checkpoints: str  # hash: source -> how far it was read
+
+
+class SegmentKeys(NamedTuple):
+    """Keys of one segment, all in one slot."""
+
+    state: str  # hash: version, number of slots, counts, marks (see library.lua)
+    arms: str  # string: the ids of the arms in order of their slots
+    even: str  # sets: digests of the event and batch ids seen in even and odd window buckets
+    odd: str
+    blob: str  # string: the published snapshot
+
+
+def of_bandit(bandit: str) -> BanditKeys:
+    """Return the keys of a bandit."""
+    tag = f"bc:{{{_digest(b'bandit', bandit)}}}"
+    return BanditKeys(f"{tag}:c", f"{tag}:i", f"{tag}:p")
+
+
+def of_segment(bandit: str, segment: str) -> SegmentKeys:
+    """Return the keys of a segment."""
+    tag = f"bc:{{{_digest(b'segment', bandit, segment)}}}"
+    return SegmentKeys(*(f"{tag}:{name}" for name in ("s", "a", "w:0", "w:1", "b")))
+
+
+def mark_field(source: str, partition: str) -> str:
+    """Return the field of the state hash that says how far a partition of a source is applied.
+
+    The length in front keeps ("a:b", "c") and ("a", "b:c") apart.
+    """
+    return f"m:{len(source)}:{source}:{partition}"
+
+
+def event_digest(identity: str) -> bytes:
+    """Return the 16 bytes by which a window remembers the id of an event or a batch."""
+    return blake2b(identity.encode(), digest_size=EVENT_DIGEST_BYTES).digest()
+
+
+def _digest(domain: bytes, *names: str) -> str:
+    digest = blake2b(digest_size=16, person=domain)
+    for name in names:
+        encoded = name.encode()
+        digest.update(len(encoded).to_bytes(4, "little") + encoded)
+    return digest.hexdigest()

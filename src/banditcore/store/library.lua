@@ -1,0 +1,455 @@
+#!lua name=@LIBRARY@
+-- Everything that changes statistics or slates of a segment, as server-side functions.
+--
+-- Atomicity: a function runs alone. Each one first reads and checks everything, then writes;
+-- nothing after the first write can fail. The server refuses to start a writing function when
+-- memory is full. Replies are words, so that a client can not mistake one for a count.
+--
+-- Keys, all with one hash tag (see keys.py):
+--   state   hash  v       version: schema u16, 0 u16, epoch u32, landmark f64, half-life f64,
+--                         window f64. Compared as a whole: a caller that holds another version
+--                         is answered STALE and changes nothing.
+--                 t       token of the registry: random, new with every change of it. A writer that
+--                         holds another token is answered STALE, so that a registry which went
+--                         back in time with a failover never puts counts on the wrong arm.
+--                 n       number of arm slots, decimal
+--                 c:<j>   counts of slots 128 j .. 128 j + 127: f64 trials, f64 successes each,
+--                         little-endian; short when the last slots have no counts yet
+--                 m:...   mark of a source's partition: "<epoch> <offset>"
+--                 w:<p>   window bucket that the set of parity p belongs to, decimal
+--   arms    string, for each slot: length - 1 as u8, then the id
+--   even, odd   sets of 16-byte digests, for window buckets of even and odd number
+--   blob    string, a published snapshot: 32-byte header, version u64 at offset 8
+
+local SLOTS_PER_CHUNK = 128
+local SLOT_BYTES = 16
+local DELTA_BYTES = 20 -- u32 slot, f64 trials, f64 successes
+local DIGEST_BYTES = 16
+local MOST_ARGUMENTS = 1000 -- unpack() and the stack of C calls have limits
+
+local chunk_formats = {}
+local function chunk_format(numbers)
+  local format = chunk_formats[numbers]
+  if not format then
+    format = '<' .. string.rep('d', numbers)
+    chunk_formats[numbers] = format
+  end
+  return format
+end
+
+local function corrupt(what)
+  return { 'CORRUPT', what }
+end
+
+-- The numbers of one chunk as a table, or nil when its length is impossible.
+local function read_chunk(raw)
+  if not raw then
+    return {}
+  end
+  if #raw % SLOT_BYTES ~= 0 or #raw > SLOTS_PER_CHUNK * SLOT_BYTES then
+    return nil
+  end
+  local numbers = { struct.unpack(chunk_format(#raw / 8), raw) }
+  numbers[#numbers] = nil -- struct.unpack also returns the position after the last number
+  return numbers
+end
+
+local function write_chunk(numbers)
+  return struct.pack(chunk_format(#numbers), unpack(numbers))
+end
+
+local function chunk_field(chunk)
+  return string.format('c:%d', chunk)
+end
+
+local function slot_count(state)
+  return tonumber(redis.call('HGET', state, 'n') or '0')
+end
+
+local function is_finite(number)
+  return number == number and number ~= math.huge and number ~= -math.huge
+end
+
+-- Adds deltas to the counts without writing them.
+-- takes(i) says whether delta i counts; nil takes all.
+-- Returns the arguments of the HSET that would write them, or nil and the reply to give.
+local function added(state, deltas, takes)
+  if #deltas % DELTA_BYTES ~= 0 then
+    return nil, { 'INVALID', 'deltas are cut' }
+  end
+  local slots = slot_count(state)
+  local chunks, order = {}, {}
+  local wanted = {}
+  for i = 1, #deltas / DELTA_BYTES do
+    if not takes or takes(i) then
+      local slot, trials, successes = struct.unpack('<I4dd', deltas, (i - 1) * DELTA_BYTES + 1)
+      if slot >= slots then
+        return nil, { 'INVALID', 'slot is not registered' }
+      end
+      local j = math.floor(slot / SLOTS_PER_CHUNK)
+      local changes = wanted[j]
+      if not changes then
+        changes = {}
+        wanted[j] = changes
+        order[#order + 1] = j
+      end
+      changes[#changes + 1] = { slot % SLOTS_PER_CHUNK, trials, successes }
+    end
+  end
+  local arguments = {}
+  for _, j in ipairs(order) do
+    local field = chunk_field(j)
+    local numbers = read_chunk(redis.call('HGET', state, field))
+    if not numbers then
+      return nil, corrupt(field)
+    end
+    for _, change in ipairs(wanted[j]) do
+      local at = 2 * change[1] + 1
+      for gap = #numbers + 1, at + 1 do
+        numbers[gap] = 0
+      end
+      numbers[at] = numbers[at] + change[2]
+      numbers[at + 1] = numbers[at + 1] + change[3]
+      if not (is_finite(numbers[at]) and is_finite(numbers[at + 1])) then
+        return nil, { 'OVERFLOW', field }
+      end
+    end
+    arguments[#arguments + 1] = field
+    arguments[#arguments + 1] = write_chunk(numbers)
+  end
+  return arguments
+end
+
+-- One HSET as far as the stack allows; more only for segments of over 60,000 changed arms.
+-- No HSET can fail after the first: the key is a hash and the arguments are strings.
+local function write_fields(state, arguments)
+  for first = 1, #arguments, MOST_ARGUMENTS do
+    redis.call('HSET', state, unpack(arguments, first, math.min(first + MOST_ARGUMENTS - 1, #arguments)))
+  end
+end
+
+local function server_time()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) + tonumber(time[2]) / 1e6
+end
+
+local function is_stale(state, version, token)
+  local stored = redis.call('HMGET', state, 'v', 't')
+  return stored[1] ~= version or (stored[2] or '') ~= token
+end
+
+-- The registry from a known length on, or whole when its first bytes are not the known ones.
+local function registry_tail(arms, same_token, known_bytes, known_sha1)
+  if known_bytes > 0 and (same_token or redis.sha1hex(redis.call('GETRANGE', arms, 0, known_bytes - 1)) == known_sha1) then
+    return known_bytes, redis.call('GETRANGE', arms, known_bytes, -1)
+  end
+  return 0, redis.call('GETRANGE', arms, 0, -1)
+end
+
+-- read(keys: state, arms; args: known_token, known_bytes, known_sha1, with_counts)
+--   -> {} when the segment does not exist, else
+--      {v, t, n, server time in microseconds, start of the tail, tail of the registry, chunk, ...}
+-- Reads one moment; writes nothing. with_counts is "1" or "0".
+local function read(keys, args)
+  local state, arms = keys[1], keys[2]
+  local stored = redis.call('HMGET', state, 'v', 't', 'n')
+  local version, token, slots = stored[1], stored[2] or '', stored[3] or '0'
+  if not version then
+    return {}
+  end
+  local start, tail = registry_tail(arms, token == args[1], tonumber(args[2]), args[3])
+  local time = redis.call('TIME')
+  local micros = string.format('%s%06d', time[1], tonumber(time[2]))
+  local reply = { version, token, slots, micros, string.format('%d', start), tail }
+  if args[4] == '1' then
+    local chunks = math.ceil(tonumber(slots) / SLOTS_PER_CHUNK)
+    for first = 0, chunks - 1, MOST_ARGUMENTS do
+      local fields = {}
+      for j = first, math.min(first + MOST_ARGUMENTS, chunks) - 1 do
+        fields[#fields + 1] = chunk_field(j)
+      end
+      for _, chunk in ipairs(redis.call('HMGET', state, unpack(fields))) do
+        reply[#reply + 1] = chunk or ''
+      end
+    end
+  end
+  return reply
+end
+
+-- open(keys: state, arms; args: version) -> as read, without counts
+-- Creates the segment with the given version unless it exists. One write.
+local function open(keys, args)
+  redis.call('STRLEN', keys[2]) -- a key of another type fails here, before any write
+  redis.call('HSETNX', keys[1], 'v', args[1])
+  return read(keys, { '', '0', '', '0' })
+end
+
+-- add_arms(keys: state, arms; args: version, token, new_token, count, tail) -> {OK} | {STALE}
+-- Appends `count` ids to the registry. Two writes.
+local function add_arms(keys, args)
+  local state, arms = keys[1], keys[2]
+  redis.call('STRLEN', arms) -- a key of another type fails here, before any write
+  if is_stale(state, args[1], args[2]) then
+    return { 'STALE' }
+  end
+  local slots = slot_count(state) + tonumber(args[4])
+  redis.call('APPEND', arms, args[5])
+  redis.call('HSET', state, 'n', string.format('%d', slots), 't', args[3])
+  return { 'OK' }
+end
+
+-- apply(keys: state; args: version, token, mark, epoch, expected, new, deltas)
+--   -> {OK} | {ALREADY} | {FENCED, epoch} | {CONFLICT, offset} | {STALE} | {CORRUPT, field}
+-- Compare-and-set on the mark of a partition, with the deltas between two offsets. The mark
+-- does not exist at offset "". One HSET.
+local function apply(keys, args)
+  local state, mark, epoch = keys[1], args[3], tonumber(args[4])
+  local expected, new = args[5], args[6]
+  if is_stale(state, args[1], args[2]) then
+    return { 'STALE' }
+  end
+  local stored_epoch, stored = 0, ''
+  local raw = redis.call('HGET', state, mark)
+  if raw then
+    local first, rest = string.match(raw, '^(%d+) (.*)$')
+    if not first then
+      return corrupt(mark)
+    end
+    stored_epoch, stored = tonumber(first), rest
+  end
+  if epoch < stored_epoch then
+    return { 'FENCED', tostring(stored_epoch) }
+  end
+  if stored == new then
+    return { 'ALREADY' }
+  end
+  if stored ~= expected then
+    return { 'CONFLICT', stored }
+  end
+  local arguments, refusal = added(state, args[7])
+  if not arguments then
+    return refusal
+  end
+  -- The mark goes into the same command as the counts it vouches for.
+  table.insert(arguments, 1, string.format('%d %s', epoch, new))
+  table.insert(arguments, 1, mark)
+  write_fields(state, arguments)
+  return { 'OK' }
+end
+
+-- Finds the bucket of this moment and the sets of it and of the bucket before.
+-- Returns a table; `known(digest)` says whether a digest is in either set.
+local function open_window(state, even, odd, length, now)
+  local bucket = math.floor(now / length)
+  local stored = redis.call('HMGET', state, 'w:0', 'w:1')
+  for parity = 1, 2 do -- a clock that went back must not reopen a bucket that is gone
+    bucket = math.max(bucket, tonumber(stored[parity] or '0'))
+  end
+  local keys = { even, odd }
+  local current, previous = bucket % 2, (bucket - 1) % 2
+  local window = {
+    key = keys[current + 1],
+    field = string.format('w:%d', current),
+    bucket = string.format('%d', bucket),
+    is_new = tonumber(stored[current + 1] or '-1') ~= bucket,
+    expires = math.ceil((bucket + 2) * length) - math.floor(now),
+  }
+  local sets = {}
+  if not window.is_new then
+    sets[1] = window.key
+  end
+  if tonumber(stored[previous + 1] or '-1') == bucket - 1 then
+    sets[#sets + 1] = keys[previous + 1]
+  end
+  function window.known(digest)
+    for _, set in ipairs(sets) do
+      if redis.call('SISMEMBER', set, digest) == 1 then
+        return true
+      end
+    end
+    return false
+  end
+  function window.check_types()
+    redis.call('SCARD', even)
+    redis.call('SCARD', odd)
+  end
+  return window
+end
+
+-- Writes counts and the digests that vouch for them.
+local function commit_window(state, window, arguments, digests)
+  if #digests > 0 then
+    if window.is_new then
+      redis.call('UNLINK', window.key) -- what is there belongs to the bucket before last
+      table.insert(arguments, 1, window.bucket)
+      table.insert(arguments, 1, window.field)
+    end
+    for first = 1, #digests, MOST_ARGUMENTS do
+      redis.call('SADD', window.key, unpack(digests, first, math.min(first + MOST_ARGUMENTS - 1, #digests)))
+    end
+    redis.call('EXPIRE', window.key, window.expires)
+  end
+  write_fields(state, arguments)
+end
+
+local function clock(given)
+  return given == '' and server_time() or tonumber(given)
+end
+
+-- apply_batch(keys: state, even, odd; args: version, token, length, now, digest, deltas)
+--   -> {OK} | {ALREADY} | {STALE} | {CORRUPT, field}
+-- Applies all deltas under one digest, once within the window. `length` is that of a bucket in
+-- seconds, `now` "" for the server's clock.
+local function apply_batch(keys, args)
+  local state, digest = keys[1], args[5]
+  if is_stale(state, args[1], args[2]) then
+    return { 'STALE' }
+  end
+  local window = open_window(state, keys[2], keys[3], tonumber(args[3]), clock(args[4]))
+  window.check_types()
+  if window.known(digest) then
+    return { 'ALREADY' }
+  end
+  local arguments, refusal = added(state, args[6])
+  if not arguments then
+    return refusal
+  end
+  commit_window(state, window, arguments, { digest })
+  return { 'OK' }
+end
+
+-- apply_unique(keys: state, even, odd; args: version, token, length, now, digests, deltas)
+--   -> {OK, applied, duplicate} | {STALE} | {CORRUPT, field}
+-- Applies each delta under a digest of its own, once within the window.
+local function apply_unique(keys, args)
+  local state, digests, deltas = keys[1], args[5], args[6]
+  if is_stale(state, args[1], args[2]) then
+    return { 'STALE' }
+  end
+  if #digests / DIGEST_BYTES ~= #deltas / DELTA_BYTES then
+    return { 'INVALID', 'as many digests as deltas' }
+  end
+  local window = open_window(state, keys[2], keys[3], tonumber(args[3]), clock(args[4]))
+  window.check_types()
+  local fresh, seen, duplicate = {}, {}, 0
+  local arguments, refusal = added(state, deltas, function(i)
+    local digest = string.sub(digests, (i - 1) * DIGEST_BYTES + 1, i * DIGEST_BYTES)
+    if seen[digest] or window.known(digest) then
+      duplicate = duplicate + 1
+      return false
+    end
+    seen[digest] = true
+    fresh[#fresh + 1] = digest
+    return true
+  end)
+  if not arguments then
+    return refusal
+  end
+  commit_window(state, window, arguments, fresh)
+  return { 'OK', tostring(#fresh), tostring(duplicate) }
+end
+
+-- All chunks as tables, with their fields; nil and a reply when one is corrupt.
+local function all_chunks(state)
+  local chunks = {}
+  for j = 0, math.ceil(slot_count(state) / SLOTS_PER_CHUNK) - 1 do
+    local numbers = read_chunk(redis.call('HGET', state, chunk_field(j)))
+    if not numbers then
+      return nil, corrupt(chunk_field(j))
+    end
+    chunks[j] = numbers
+  end
+  return chunks
+end
+
+-- rescale(keys: state; args: version, new_version, factor) -> {OK} | {STALE} | {CORRUPT, field}
+-- Multiplies all counts: moves the landmark, or changes the half-life. One HSET.
+local function rescale(keys, args)
+  local state, factor = keys[1], struct.unpack('<d', args[3])
+  if redis.call('HGET', state, 'v') ~= args[1] then
+    return { 'STALE' }
+  end
+  local chunks, refusal = all_chunks(state)
+  if not chunks then
+    return refusal
+  end
+  local arguments = { 'v', args[2] }
+  for j, numbers in pairs(chunks) do
+    if #numbers > 0 then
+      for at = 1, #numbers do
+        numbers[at] = numbers[at] * factor
+        if not is_finite(numbers[at]) then
+          return { 'OVERFLOW', chunk_field(j) }
+        end
+      end
+      arguments[#arguments + 1] = chunk_field(j)
+      arguments[#arguments + 1] = write_chunk(numbers)
+    end
+  end
+  write_fields(state, arguments)
+  return { 'OK' }
+end
+
+-- compact(keys: state, arms; args: version, token, new_version, new_token, new_registry, kept)
+--   -> {OK} | {STALE} | {CORRUPT, field}
+-- Keeps the given slots (u32 each, ascending), renumbered from 0, under a new epoch.
+local function compact(keys, args)
+  local state, arms, kept = keys[1], keys[2], args[6]
+  if is_stale(state, args[1], args[2]) then
+    return { 'STALE' }
+  end
+  local old, refusal = all_chunks(state)
+  if not old then
+    return refusal
+  end
+  local count = #kept / 4
+  local arguments = { 'v', args[3], 't', args[4], 'n', string.format('%d', count) }
+  local removed = {}
+  for j in pairs(old) do
+    removed[#removed + 1] = chunk_field(j)
+  end
+  local numbers = {}
+  for i = 0, count - 1 do
+    local slot = struct.unpack('<I4', kept, 4 * i + 1)
+    local source = old[math.floor(slot / SLOTS_PER_CHUNK)]
+    local at = 2 * (slot % SLOTS_PER_CHUNK) + 1
+    numbers[#numbers + 1] = source[at] or 0
+    numbers[#numbers + 1] = source[at + 1] or 0
+    if #numbers == 2 * SLOTS_PER_CHUNK or i == count - 1 then
+      arguments[#arguments + 1] = chunk_field(math.floor(i / SLOTS_PER_CHUNK))
+      arguments[#arguments + 1] = write_chunk(numbers)
+      numbers = {}
+    end
+  end
+  for first = 1, #removed, MOST_ARGUMENTS do
+    redis.call('HDEL', state, unpack(removed, first, math.min(first + MOST_ARGUMENTS - 1, #removed)))
+  end
+  redis.call('SET', arms, args[5])
+  write_fields(state, arguments)
+  return { 'OK' }
+end
+
+-- publish(keys: blob; args: version, body) -> {OK} | {SUPERSEDED, version}
+-- Replaces the blob unless a newer one is there. `version` in decimal. One SET.
+local function publish(keys, args)
+  local header = redis.call('GETRANGE', keys[1], 0, 31)
+  if #header == 32 and string.sub(header, 1, 4) == 'BCSL' then
+    local low, high = struct.unpack('<I4I4', header, 9)
+    local stored = high * 4294967296 + low
+    if stored > tonumber(args[1]) then
+      return { 'SUPERSEDED', string.format('%.0f', stored) }
+    end
+  end
+  redis.call('SET', keys[1], args[2])
+  return { 'OK' }
+end
+
+redis.register_function({ function_name = '@LIBRARY@_read', callback = read, flags = { 'no-writes' } })
+redis.register_function('@LIBRARY@_open', open)
+redis.register_function('@LIBRARY@_add_arms', add_arms)
+redis.register_function('@LIBRARY@_apply', apply)
+redis.register_function('@LIBRARY@_apply_batch', apply_batch)
+redis.register_function('@LIBRARY@_apply_unique', apply_unique)
+redis.register_function('@LIBRARY@_rescale', rescale)
+redis.register_function('@LIBRARY@_compact', compact)
+redis.register_function('@LIBRARY@_publish', publish)

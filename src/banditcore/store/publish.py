@@ -1,0 +1,59 @@
+"""Published blobs: whole, newest wins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from banditcore.store import keys, library
+from banditcore.store.connect import translating
+
+if TYPE_CHECKING:
+    from banditcore.store.connect import Store
+
+__all__ = ["HEADER_BYTES", "fetch", "headers", "publish"]
+
+HEADER_BYTES = 32
+
+
+def publish(store: Store, bandit: str, segment: str, blob: bytes, version: int) -> bool:
+    """Make `blob` what readers of the segment see, unless a newer version is there.
+
+    Parameters
+    ----------
+    version : int
+        The version in the blob's header, microseconds since 1970.
+
+    Returns
+    -------
+    bool
+        False when a newer version stays in place.
+    """
+    call = library.publish(keys.of_segment(bandit, segment), version=version, body=blob)
+    [reply] = library.run(store, [call])
+    return reply[0] == b"OK"
+
+
+def headers(store: Store, bandit: str, segments: Sequence[str]) -> list[bytes]:
+    """Return the first 32 bytes of each segment's blob, in one round trip; b"" where none is."""
+    return _pipelined(store, bandit, segments, ("GETRANGE", 0, HEADER_BYTES - 1))
+
+
+def fetch(store: Store, bandit: str, segments: Sequence[str]) -> list[bytes]:
+    """Return each segment's blob, in one round trip; b"" where none is published.
+
+    Read `headers` first: they tell the length, so that an oversized blob is never fetched.
+    """
+    return _pipelined(store, bandit, segments, ("GETRANGE", 0, -1))
+
+
+def _pipelined(
+    store: Store, bandit: str, segments: Sequence[str], command: tuple[str, int, int]
+) -> list[bytes]:
+    verb, first, last = command
+    with translating(store):
+        pipeline = store.client.pipeline(transaction=False)
+        for segment in segments:
+            pipeline.execute_command(verb, keys.of_segment(bandit, segment).blob, first, last)
+        blobs: list[bytes] = pipeline.execute()
+    return blobs

@@ -1,0 +1,220 @@
+"""The three ways to add events to a segment, each of which counts an event once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from banditcore.counts import decay_exponent
+from banditcore.errors import CorruptDataError, InvalidValueError, StoreError, describe
+from banditcore.events import MAX_AHEAD_S
+from banditcore.grouping import SegmentEvents
+from banditcore.store import library
+from banditcore.store.keys import SegmentKeys
+from banditcore.store.library import Call, Reply
+from banditcore.store.version import SegmentVersion
+from banditcore.store.view import SegmentView
+
+__all__ = ["BatchUpdate", "OrderedUpdate", "Outcome", "UniqueUpdate", "Update"]
+
+_DELTA = np.dtype([("slot", "<u4"), ("trials", "<f8"), ("successes", "<f8")])
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one update.
+
+    Attributes
+    ----------
+    word : str
+        ``OK``, ``ALREADY``, ``FENCED``, ``CONFLICT`` or ``STALE``.
+    applied, duplicate : int
+        Events; 0 unless the word is ``OK`` or ``ALREADY``.
+    detail : str
+        The epoch that fences, or the offset that conflicts.
+    """
+
+    word: str
+    applied: int = 0
+    duplicate: int = 0
+    detail: str = ""
+
+
+class Update(Protocol):
+    """Events of one segment together with what makes them count once."""
+
+    @property
+    def events(self) -> SegmentEvents:
+        """The events."""
+        ...
+
+    def call(self, keys: SegmentKeys, view: SegmentView, slots: NDArray[np.intp]) -> Call:
+        """Return the call that applies them; `slots` are those of ``events.arms``."""
+        ...
+
+    def outcome(self, reply: Reply) -> Outcome:
+        """Read the call's reply."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OrderedUpdate:
+    """Events between two offsets of a partition: applied if the partition's mark is `expected`.
+
+    Parameters
+    ----------
+    mark : str
+        The field of the mark, see `keys.mark_field`.
+    epoch : int
+        Of the owner of the partition; an older one is fenced off.
+    expected, new : str
+        The mark before and after; "" before the first.
+    """
+
+    events: SegmentEvents
+    mark: str
+    epoch: int
+    expected: str
+    new: str
+
+    def call(self, keys: SegmentKeys, view: SegmentView, slots: NDArray[np.intp]) -> Call:
+        """Return a compare-and-set of the mark."""
+        return library.apply(
+            keys,
+            version=view.version.pack(),
+            token=view.token,
+            mark=self.mark,
+            epoch=self.epoch,
+            expected=self.expected,
+            new=self.new,
+            deltas=_sums(self.events, view.version, slots),
+        )
+
+    def outcome(self, reply: Reply) -> Outcome:
+        """Read the reply; ALREADY means that all events are counted."""
+        return _all_or_none(self.events, reply)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchUpdate:
+    """Events under one id: applied unless the id was seen within the window.
+
+    Parameters
+    ----------
+    digest : bytes
+        See `keys.event_digest`.
+    now : float or None
+        The clock for the window, seconds since 1970; None for the server's.
+    """
+
+    events: SegmentEvents
+    digest: bytes
+    now: float | None = None
+
+    def call(self, keys: SegmentKeys, view: SegmentView, slots: NDArray[np.intp]) -> Call:
+        """Return an update guarded by the batch's digest."""
+        return library.apply_batch(
+            keys,
+            version=view.version.pack(),
+            token=view.token,
+            length=_bucket_length(view.version),
+            now=_clock(self.now),
+            digest=self.digest,
+            deltas=_sums(self.events, view.version, slots),
+        )
+
+    def outcome(self, reply: Reply) -> Outcome:
+        """Read the reply; ALREADY means that the id was seen before."""
+        return _all_or_none(self.events, reply)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UniqueUpdate:
+    """Events with ids of their own: each applied unless its id was seen within the window.
+
+    Parameters
+    ----------
+    digests : list of bytes
+        (m,) see `keys.event_digest`.
+    now : float or None
+        The clock for the window, seconds since 1970; None for the server's.
+    """
+
+    events: SegmentEvents
+    digests: list[bytes]
+    now: float | None = None
+
+    def call(self, keys: SegmentKeys, view: SegmentView, slots: NDArray[np.intp]) -> Call:
+        """Return an update guarded by each event's digest."""
+        events = self.events
+        weights = _weights(events, view.version)
+        deltas = np.empty(len(events), dtype=_DELTA)
+        deltas["slot"] = slots[events.arm_of]
+        deltas["trials"] = events.trials * weights
+        deltas["successes"] = events.successes * weights
+        return library.apply_unique(
+            keys,
+            version=view.version.pack(),
+            token=view.token,
+            length=_bucket_length(view.version),
+            now=_clock(self.now),
+            digests=b"".join(self.digests),
+            deltas=deltas.tobytes(),
+        )
+
+    def outcome(self, reply: Reply) -> Outcome:
+        """Read the reply, which counts applied and duplicate events."""
+        if reply[0] == b"OK":
+            return Outcome("OK", applied=int(reply[1]), duplicate=int(reply[2]))
+        return _refusal(self.events, reply)
+
+
+def _bucket_length(version: SegmentVersion) -> float:
+    # Two buckets are remembered, so an id is known for at least one whole length. An event is
+    # accepted up to window_s late and MAX_AHEAD_S early, so its duplicate comes within the sum.
+    return version.window_s + MAX_AHEAD_S
+
+
+def _clock(now: float | None) -> str:
+    return "" if now is None else repr(now)
+
+
+def _weights(events: SegmentEvents, version: SegmentVersion) -> NDArray[np.float64]:
+    exponents = decay_exponent(events.times, version.landmark, version.half_life_s)
+    return np.exp2(exponents)
+
+
+def _sums(events: SegmentEvents, version: SegmentVersion, slots: NDArray[np.intp]) -> bytes:
+    """Return one packed delta an arm, by slot."""
+    weights = _weights(events, version)
+    n = len(events.arms)
+    deltas = np.empty(n, dtype=_DELTA)
+    deltas["slot"] = slots
+    deltas["trials"] = np.bincount(events.arm_of, events.trials * weights, n)
+    deltas["successes"] = np.bincount(events.arm_of, events.successes * weights, n)
+    deltas.sort(order="slot")  # neighbours share a chunk
+    return deltas.tobytes()
+
+
+def _all_or_none(events: SegmentEvents, reply: Reply) -> Outcome:
+    if reply[0] == b"OK":
+        return Outcome("OK", applied=len(events))
+    if reply[0] == b"ALREADY":
+        return Outcome("ALREADY", duplicate=len(events))
+    return _refusal(events, reply)
+
+
+def _refusal(events: SegmentEvents, reply: Reply) -> Outcome:
+    word, *details = (part.decode() for part in reply)
+    detail = details[0] if details else ""
+    where = f"of segment {events.segment!r}"
+    if word in {"STALE", "CONFLICT", "FENCED"}:
+        return Outcome(word, detail=detail)
+    if word == "CORRUPT":
+        raise CorruptDataError(describe(detail, "damaged", f"counts {where} cannot be added to"))
+    if word == "OVERFLOW":
+        raise InvalidValueError(describe(detail, "too large", f"counts {where} would overflow"))
+    raise StoreError(describe("reply", word, f"{detail}: the update {where} was not applied"))
