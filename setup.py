@@ -9,9 +9,9 @@ from setuptools import Extension, setup
 
 CPP = Path("src/banditcore/cpp")
 
-# Contraction off: a fused multiply-add on one machine would change bits that every kernel shares. The sources
-# test no errno and trap no exception, so square roots may be plain instructions. Wheels must run elsewhere:
-# never -march=native, never -ffast-math.
+# Contraction off: a fused multiply-add on one machine would change bits that all kernels share. The
+# sources test no errno and trap no exception, so square roots may be plain instructions. Wheels
+# must run elsewhere: never -march=native, never -ffast-math.
 COMPILE_ARGS = [
     "-std=c++17",
     "-O3",

@@ -38,9 +38,11 @@ def certificates() -> Iterator[dict[str, str]]:
     made = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
     steps = [
         ["req", "-x509", *made, "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=test-ca"],
-        ["req", "-x509", *made, "-keyout", "key", "-out", "crt", "-subj", "/CN=server"]
-        + ["-addext", "subjectAltName=IP:127.0.0.1", "-CA", "ca.crt", "-CAkey", "ca.key"]
-        + ["-addext", "basicConstraints=critical,CA:FALSE"],
+        [
+            *("req", "-x509", *made, "-keyout", "key", "-out", "crt", "-subj", "/CN=server"),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-CA", "ca.crt", "-CAkey", "ca.key"),
+            *("-addext", "basicConstraints=critical,CA:FALSE"),
+        ],
     ]
     try:
         for step in steps:

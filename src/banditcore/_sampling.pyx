@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""Binds the compiled kernels. The validated door is `banditcore.sampling`; tests also turn the knobs here.
+"""Binds the compiled kernels. The validated door is `banditcore.sampling`; tests turn the knobs here.
 
 Callers have checked every array: float64, C-contiguous, of equal lengths, finite, positive.
 """
@@ -8,8 +8,6 @@ import os
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
-
-import numpy as np
 
 from banditcore.errors import InvalidValueError, describe
 

@@ -176,9 +176,7 @@ def _strength_objective(arms: FloatArray, copies: float, log_q: float) -> Object
         a, b, k = kappa * up, kappa * down, np.array([kappa])
         value = copies * (log_rise(a, s).sum() + log_rise(b, f).sum() - log_rise(k, n).sum())
         slope = copies * (
-            (a * psi_rise(a, s)).sum()
-            + (b * psi_rise(b, f)).sum()
-            - (kappa * psi_rise(k, n)).sum()
+            (a * psi_rise(a, s)).sum() + (b * psi_rise(b, f)).sum() - (kappa * psi_rise(k, n)).sum()
         )
         curve = slope + copies * (
             (a * a * trigamma_rise(a, s)).sum()

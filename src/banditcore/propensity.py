@@ -28,12 +28,13 @@ from numpy.typing import ArrayLike, NDArray
 from banditcore.arrays import eligible_mask, parameters, positive_int, weights
 from banditcore.errors import NumericalError, describe
 from banditcore.logit_beta import LogitBeta, log_expit, logit_of_log
-from banditcore.quadrature import GAUSS_WEIGHTS, NODES, WEIGHTS, partition
+from banditcore.quadrature import GAUSS_WEIGHTS, NODES, RUNNING, WEIGHTS, partition
 
 __all__ = ["rank_probabilities", "top_probabilities"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
+BoolArray = NDArray[np.bool_]
 
 _DROP = 37.0  # mass outside the drop points of one arm: below 1e-16
 _INNER_DROPS = (0.0, 2.0, 10.0)  # 0, 2 and 4.5 standard deviations of a normal
@@ -41,6 +42,7 @@ _LOG_NEGLIGIBLE = -37.0
 _ANCHOR_FROM = 2.0  # an arm with mass beyond this logit gets an axis of its own weight
 _PANEL_ERROR = 1e-12
 _RULES_DIFFER = 1e-7  # of the 10-point rule; the 21-point rule is then right beyond 1e-11
+_DENSITY_ERROR = 3e-13  # of one arm's density integrated over a panel
 _MAX_HALVINGS = 12
 _MAX_ERROR = 1e-7
 _CHUNK_FLOATS = 4_000_000  # 32 MB in the largest set of temporaries
@@ -169,16 +171,29 @@ class _Contest:
     def __len__(self) -> int:
         return len(self.log_w)
 
-    def take(self, which: NDArray[np.bool_]) -> _Contest:
+    def take(self, which: BoolArray) -> _Contest:
         """Return the contest of the kinds under the mask alone."""
         return _Contest(
             self.beta.take(which), self.log_w[which], self.copies[which], self.origin[which]
         )
 
-    def logits(self, anchor: FloatArray, tau: FloatArray) -> FloatArray:
-        """Return each kind's own logit, (n, m), at y = exp(anchor) expit(tau); infinity above."""
+    def logits(self, anchor: FloatArray, tau: FloatArray) -> tuple[FloatArray, BoolArray]:
+        """Return every kind's own logit at the points y = exp(anchor) expit(tau), (m,) each.
+
+        Returns
+        -------
+        own, within : (n, m)
+            The logit, and whether y is below the kind's weight; where not, the logit is 0.
+        """
         own = logit_of_log((anchor - self.log_w[:, None]) + log_expit(tau))
-        return np.where(anchor == self.log_w[:, None], tau, own)
+        own = np.where(anchor == self.log_w[:, None], tau, own)
+        within = np.isfinite(own)
+        return np.where(within, own, 0.0), within
+
+    def tails(self, own: FloatArray, within: BoolArray) -> tuple[FloatArray, FloatArray]:
+        """Return P(y_i <= y) and P(y_i > y), (n, m), at what `logits` returned."""
+        lower, upper = self.beta.tails(own)
+        return np.where(within, lower, 1.0), np.where(within, upper, 0.0)
 
     def on_axis(self, anchor: float, logit: FloatArray) -> FloatArray:
         """Return the tau, (n,), of each kind's own `logit`, on the axis of weight exp(anchor)."""
@@ -239,16 +254,26 @@ def _bottom(contest: _Contest, k: int) -> float:
     low, high = float(lows[order[enough]]), float(highs.max())
     if len(contest) <= 32 or not np.isfinite(high):
         return low
+    certain = low
     for _ in range(20):
         middle = 0.5 * (low + high)
-        lower, upper = contest.beta.tails(contest.logits(np.zeros(1), np.array([middle])))
-        if k == 1:
-            log_chance = float(contest.copies @ _log_lower(lower, upper)[:, 0])
-        else:  # Chernoff's bound for at most k - 1 of independent events of total chance `mean`
-            mean = float(contest.copies @ upper[:, 0])
-            log_chance = k - 1 - mean + (k - 1) * np.log(mean / (k - 1)) if mean > k - 1 else 0.0
-        low, high = (middle, high) if log_chance < _LOG_NEGLIGIBLE else (low, middle)
-    return low
+        if _log_chance(contest, middle, k, rough=True) < _LOG_NEGLIGIBLE - 3.0:
+            low = middle
+        else:
+            high = middle
+    return low if _log_chance(contest, low, k, rough=False) < _LOG_NEGLIGIBLE else certain
+
+
+def _log_chance(contest: _Contest, tau: float, k: int, *, rough: bool) -> float:
+    """Return a bound of log P(fewer than k arms exceed the y at `tau`, anchor 0)."""
+    own, within = contest.logits(np.zeros(1), np.array([tau]))
+    lower, upper = contest.beta.rough_tails(own) if rough else contest.beta.tails(own)
+    lower, upper = np.where(within, lower, 1.0), np.where(within, upper, 0.0)
+    if k == 1:
+        return float(contest.copies @ _log_lower(lower, upper)[:, 0])
+    # Chernoff's bound for at most k - 1 of independent events with `mean` expected
+    mean, most = float(contest.copies @ upper[:, 0]), k - 1
+    return most - mean + most * float(np.log(mean / most)) if mean > most else 0.0
 
 
 def _edges(contest: _Contest, anchor: float, start: float, end: float) -> FloatArray:
@@ -312,14 +337,14 @@ def _panel_sums(
     tau = np.concatenate([low, low + half * (1.0 + NODES), high], axis=1)  # (p, nodes + 2)
     anchor = np.broadcast_to(panels.anchor[part, None], tau.shape)
     count, points = tau.shape
-    own = contest.logits(anchor.ravel(), tau.ravel())  # (n, p * points)
-    reached = np.isfinite(own)
-    own = np.where(reached, own, 0.0)
-    lower, upper = contest.beta.tails(own)
-    lower, upper = np.where(reached, lower, 1.0), np.where(reached, upper, 0.0)
+    own, within = contest.logits(anchor.ravel(), tau.ravel())  # (n, p * points)
     # d own / d tau = (1 - y / w_anchor) / (1 - y / w_own)
     log_density = contest.beta.log_density(own) + log_expit(-tau.ravel()) - log_expit(-own)
-    density = np.where(reached, np.exp(log_density), 0.0)
+    density = np.where(within, np.exp(log_density), 0.0)
+    shape = (len(contest), count, points)
+    lower, upper = _tails_of_panels(
+        contest, own.reshape(shape), within.reshape(shape), density.reshape(shape), half
+    )
     if k == 1:
         others, below = _product_of_others(lower, upper, contest.copies)
     else:
@@ -330,6 +355,37 @@ def _panel_sums(
     differ = np.einsum("n,npk->p", contest.copies, np.abs(got - rough))
     ends = below.reshape(k, count, points)
     return got, differ, (ends[:, :, -1] - ends[:, :, 0]).T
+
+
+def _tails_of_panels(
+    contest: _Contest, own: FloatArray, within: BoolArray, density: FloatArray, half: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return P(y_i <= y) and P(y_i > y), (n, p * points), for arrays (n, p, points).
+
+    The incomplete beta function costs microseconds a value. At the ends of a panel it is
+    called; in between the density is integrated, if that leads from one end to the other.
+    """
+    count, points = own.shape[1:]
+    lower, upper = np.empty(own.shape), np.empty(own.shape)
+    ends = np.array([0, points - 1])
+    flat = (len(contest), 2 * count)
+    found = contest.tails(own[:, :, ends].reshape(flat), within[:, :, ends].reshape(flat))
+    lower[:, :, ends], upper[:, :, ends] = (tail.reshape(-1, count, 2) for tail in found)
+    nodes = density[:, :, 1:-1] * half
+    mass = nodes @ WEIGHTS
+    risen = nodes @ RUNNING.T
+    lower[:, :, 1:-1] = lower[:, :, :1] + risen
+    upper[:, :, 1:-1] = upper[:, :, -1:] + np.maximum(mass[:, :, None] - risen, 0.0)
+    astray = np.maximum(
+        np.abs(lower[:, :, -1] - lower[:, :, 0] - mass), np.abs(nodes @ GAUSS_WEIGHTS - mass)
+    )
+    kinds, where = np.nonzero(astray > _DENSITY_ERROR)
+    if len(kinds):
+        reached = within[kinds, where]
+        direct = contest.beta.take(kinds).tails(own[kinds, where])
+        lower[kinds, where] = np.where(reached, direct[0], 1.0)
+        upper[kinds, where] = np.where(reached, direct[1], 0.0)
+    return lower.reshape(len(contest), -1), upper.reshape(len(contest), -1)
 
 
 def _log_lower(lower: FloatArray, upper: FloatArray) -> FloatArray:
@@ -373,11 +429,11 @@ def _ranks_among_others(
     below[: len(whole)] = whole
     without = np.ones((1, 1, lower.shape[1]))
     for polynomials in reversed(levels):
+        without = without[:, : polynomials.shape[1] // 2]  # its own level may be padded
         left = _multiply(without, polynomials[:, 1::2], k)
         right = _multiply(without, polynomials[:, 0::2], k)
         pairs = np.stack([left, right], axis=2)
         without = pairs.reshape(len(left), -1, lower.shape[1])
-        without = without[:, : polynomials.shape[1]]
     first = np.cumsum(copies) - copies  # copies of a kind are neighbours and alike
     others = np.zeros((k, len(copies), lower.shape[1]))
     others[: len(without)] = without[:, first]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["GAUSS_WEIGHTS", "NODES", "WEIGHTS", "partition"]
+__all__ = ["GAUSS_WEIGHTS", "NODES", "RUNNING", "WEIGHTS", "partition"]
 
 FloatArray = NDArray[np.float64]
 
@@ -43,6 +43,21 @@ WEIGHTS: FloatArray = np.array([*_HALF_WEIGHTS, _MIDDLE_WEIGHT, *reversed(_HALF_
 GAUSS_WEIGHTS: FloatArray = np.zeros(21)
 """(21,) weights of the embedded 10-point rule, exact to degree 19; 0 at the other nodes."""
 GAUSS_WEIGHTS[1::2] = np.polynomial.legendre.leggauss(10)[1]
+
+
+def _running() -> FloatArray:
+    order = np.arange(len(NODES))
+    values = np.polynomial.legendre.legvander(NODES, len(NODES))  # P_0 .. P_21 at the nodes
+    rise = np.empty((len(NODES), len(NODES)))
+    rise[:, 0] = NODES + 1.0
+    rise[:, 1:] = (values[:, 2:] - values[:, :-2]) / (2 * order[1:] + 1)
+    matrix: FloatArray = rise @ np.linalg.inv(values[:, :-1])
+    return matrix
+
+
+RUNNING: FloatArray = _running()
+"""(21, 21): row i times the values at the nodes is the integral from -1 to node i, exact to
+degree 20."""
 
 
 def partition(

@@ -41,6 +41,9 @@ def test_fresh_rungs_come_first_then_the_nearest_stale_one(store: Store) -> None
         answer = recommender.recommend("IN/mobile", 3, now=NOW + later)
         assert (answer.source, answer.degraded) == (source, degraded)
     assert recommender.recommend("IN", 3, now=NOW + 1100.5).source == "IN"
+    # The limit is the same for a segment that has no snapshot of its own.
+    assert recommender.recommend("IN/mobile/new", 3, now=NOW + 1000).source == "IN/mobile"
+    assert recommender.recommend("IN/mobile/new", 3, now=NOW + 1000.5).source == ""
 
 
 def test_a_version_ahead_of_our_clock_has_age_zero(store: Store) -> None:

@@ -229,15 +229,19 @@ def test_evicting(any_store: Store, policy: str) -> None:
 
 
 def test_a_replica() -> None:
-    with running_server(options={"replicaof": f"127.0.0.1 {free_port()}"}) as server:
-        with refused(StoreUnfitError, r"role.*'slave'.*connect to its primary"):
-            connect(server.url)
+    with (
+        running_server(options={"replicaof": f"127.0.0.1 {free_port()}"}) as server,
+        refused(StoreUnfitError, r"role.*'slave'.*connect to its primary"),
+    ):
+        connect(server.url)
 
 
 def test_a_cluster_node() -> None:
-    with running_server(options={"cluster-enabled": "yes"}, tcp=True) as server:
-        with refused(StoreUnfitError, "does not support a cluster yet"):
-            connect(server.url)
+    with (
+        running_server(options={"cluster-enabled": "yes"}, tcp=True) as server,
+        refused(StoreUnfitError, "does not support a cluster yet"),
+    ):
+        connect(server.url)
 
 
 def _info(**changes: str) -> bytes:
@@ -256,9 +260,11 @@ def _info(**changes: str) -> bytes:
 @pytest.mark.parametrize("version", ["6.2.0", "2.8.19", "6.99.99", "", "unknown"])
 def test_too_old(version: str) -> None:
     # No such server is installed: this one only says so.
-    with scripted_server({b"INFO": _info(redis_version=version)}) as port:
-        with refused(StoreUnfitError, rf"redis_version.*'?{version}'?: .*Redis 7\.0 or later"):
-            connect(f"redis://127.0.0.1:{port}")
+    with (
+        scripted_server({b"INFO": _info(redis_version=version)}) as port,
+        refused(StoreUnfitError, rf"redis_version.*'?{version}'?: .*Redis 7\.0 or later"),
+    ):
+        connect(f"redis://127.0.0.1:{port}")
 
 
 @pytest.mark.parametrize("version", ["7.0.0", "7.2.4", "10.0.1"])
@@ -268,9 +274,11 @@ def test_new_enough(version: str) -> None:
 
 
 def test_a_sentinel() -> None:
-    with scripted_server({b"INFO": _info(redis_mode="sentinel")}) as port:
-        with refused(StoreUnfitError, "sentinel holds no data"):
-            connect(f"redis://127.0.0.1:{port}")
+    with (
+        scripted_server({b"INFO": _info(redis_mode="sentinel")}) as port,
+        refused(StoreUnfitError, "sentinel holds no data"),
+    ):
+        connect(f"redis://127.0.0.1:{port}")
 
 
 @pytest.mark.parametrize(
@@ -324,8 +332,9 @@ def test_tls() -> None:
         trusted = f"ssl_ca_certs={quote(files['tls-ca-cert-file'])}"
         with connect(f"{url}?{trusted}") as store:
             assert store.client.set("k", 1)
-            with connect(store.url) as again:
-                assert again.client.get("k") == b"1"
+            for _ in range(40):  # unread session tickets made most of these fail
+                with connect(store.url) as again:
+                    assert again.client.get("k") == b"1"
         with refused(StoreUnavailableError, "CERTIFICATE_VERIFY_FAILED"):
             connect(url)  # an authority that nobody told us to trust
         named = f"rediss://localhost:{server.tls_port}?{trusted}"
@@ -368,8 +377,11 @@ def test_a_primary_that_becomes_a_replica() -> None:
 
 
 def test_a_disk_that_is_gone() -> None:
-    with running_server(options={"save": "3600 1"}) as server, connect(server.url) as store:
-        gone = Path(tempfile.mkdtemp(prefix="bct"))
+    with (
+        running_server(options={"save": "3600 1", "enable-protected-configs": "yes"}) as server,
+        connect(server.url) as store,
+    ):
+        gone = Path(tempfile.mkdtemp(prefix="bct"))  # a server that sits in a removed directory
         store.client.config_set("dir", str(gone))
         shutil.rmtree(gone)
         store.client.set("k", 1)

@@ -177,8 +177,8 @@ def test_a_killed_supervisor_takes_the_server_along(directory: Path) -> None:
         status = Path(f"/proc/{server_pid(client)}/stat").read_text()
     supervisor = int(status.rpartition(")")[2].split()[1])
     os.kill(supervisor, signal.SIGKILL)
-    wait_until(lambda: not _is_locked(directory / "supervisor.lock"), "it does not die")
-    with opened(directory) as client:  # at once: the old one may still be stopping
+    stopped(directory)  # though there still is a user
+    with opened(directory) as client:
         assert client.incr("n") == 2
         assert run_id(client) != before
     use.close()

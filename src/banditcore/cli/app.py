@@ -52,11 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code; ``banditcore --help`` lists them.
     """
     try:
-        arguments = _parser().parse_args(argv)
-    except SystemExit as ended:  # --help, or a usage error that argparse has explained
-        return ended.code if isinstance(ended.code, int) else UNUSABLE
-    try:
-        code: int = arguments.run(arguments, Output(as_json=arguments.json))
+        code = _run(argv)
         sys.stdout.flush()
     except KeyboardInterrupt:
         _complain("interrupted")
@@ -70,6 +66,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _complain(f"error: {error}")
         return _code(error)
+    return code
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as ended:  # --help, or a usage error that argparse has explained
+        return ended.code if isinstance(ended.code, int) else UNUSABLE
+    code: int = arguments.run(arguments, Output(as_json=arguments.json))
     return code
 
 

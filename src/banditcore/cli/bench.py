@@ -6,7 +6,8 @@ import argparse
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,37 +35,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Run the command."""
     rng = np.random.default_rng(arguments.seed)
+    contests = [
+        contest for arms in _ARMS for contest in _contests(rng, arms, threads=arguments.threads)
+    ]
     rows = []
-    total = 2 * len(_ARMS)
     with output.progress("bench") as advance:
-        for number, arms in enumerate(_ARMS):
-            alpha, beta = _posteriors(rng, arms)
-            size = max(1, _DRAWS // arms)
-            threads = arguments.threads
-            advance(2 * number, total, f"{arms} arms")
-            rows.append(
-                _row(
-                    f"Beta draw, {arms:,} arms",
-                    "ns",
-                    1e9 / (size * arms),
-                    lambda a=alpha, b=beta, m=size: sample_beta(a, b, size=m, threads=threads),
-                    lambda a=alpha, b=beta, m=size: rng.beta(a, b, size=(m, len(a))),
-                    arguments.repeats,
-                )
-            )
-            advance(2 * number + 1, total, f"{arms} arms")
-            rows.append(
-                _row(
-                    f"top-{_K} decision, {arms:,} arms",
-                    "us",
-                    1e6 / size,
-                    lambda a=alpha, b=beta, m=size: thompson_topk(
-                        a, b, _K, size=m, threads=threads
-                    ),
-                    lambda a=alpha, b=beta, m=size: _numpy_topk(rng, a, b, m),
-                    arguments.repeats,
-                )
-            )
+        for done, contest in enumerate(contests):
+            advance(done, len(contests), contest.what)
+            rows.append(_time(contest, arguments.repeats))
     machine = {
         "kernel": active_kernel(),
         "threads": arguments.threads,
@@ -82,14 +60,45 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     return 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Contest:
+    """One piece of work for both; `scale` turns seconds of a call into the unit of one."""
+
+    what: str
+    unit: str
+    scale: float
+    ours: Callable[[], object]
+    numpys: Callable[[], object]
+
+
+def _contests(rng: np.random.Generator, arms: int, *, threads: int) -> Iterator[_Contest]:
+    alpha, beta = _posteriors(rng, arms)
+    size = max(1, _DRAWS // arms)
+    yield _Contest(
+        f"Beta draw, {arms:,} arms",
+        "ns",
+        1e9 / (size * arms),
+        lambda: sample_beta(alpha, beta, size=size, threads=threads),
+        lambda: rng.beta(alpha, beta, size=(size, arms)),
+    )
+    yield _Contest(
+        f"top-{_K} decision, {arms:,} arms",
+        "us",
+        1e6 / size,
+        lambda: thompson_topk(alpha, beta, _K, size=size, threads=threads),
+        lambda: _numpy_topk(rng, alpha, beta, size),
+    )
+
+
 def _posteriors(
     rng: np.random.Generator, arms: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return posteriors shaped like click data, under a Beta(1, 30) prior."""
-    rates = rng.beta(2, 60, size=arms)
+    rates: NDArray[np.float64] = rng.beta(2, 60, size=arms)
     trials = np.ceil(rng.lognormal(6, 2, size=arms))
     successes = rng.binomial(trials.astype(np.int64), rates)
-    return 1.0 + successes, 30.0 + trials - successes
+    alpha = np.asarray(1.0 + successes, dtype=np.float64)
+    return alpha, np.asarray(30.0 + trials - successes, dtype=np.float64)
 
 
 def _numpy_topk(
@@ -102,24 +111,21 @@ def _numpy_topk(
     return np.take_along_axis(best, order, axis=1)
 
 
-def _row(
-    what: str,
-    unit: str,
-    scale: float,
-    ours: Callable[[], object],
-    numpys: Callable[[], object],
-    repeats: int,
-) -> dict[str, object]:
-    best = {"ours": float("inf"), "numpy": float("inf")}
+def _time(contest: _Contest, repeats: int) -> dict[str, object]:
+    best_of_ours = best_of_numpys = float("inf")
     for _ in range(repeats):  # in turn, so that both see the same noise
-        for name, call in (("ours", ours), ("numpy", numpys)):
-            began = time.perf_counter()
-            call()
-            best[name] = min(best[name], time.perf_counter() - began)
+        best_of_ours = min(best_of_ours, _seconds(contest.ours))
+        best_of_numpys = min(best_of_numpys, _seconds(contest.numpys))
     return {
-        "what": what,
-        "unit": unit,
-        "banditcore": best["ours"] * scale,
-        "numpy": best["numpy"] * scale,
-        "ratio": best["numpy"] / best["ours"],
+        "what": contest.what,
+        "unit": contest.unit,
+        "banditcore": best_of_ours * contest.scale,
+        "numpy": best_of_numpys * contest.scale,
+        "ratio": best_of_numpys / best_of_ours,
     }
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began

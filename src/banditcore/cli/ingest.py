@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import json
 import os
 from dataclasses import asdict
@@ -11,8 +12,8 @@ from typing import TextIO
 
 from banditcore.bandit import Bandit
 from banditcore.cli.arguments import duration, positive
-from banditcore.cli.output import Output
-from banditcore.errors import InvalidValueError, describe
+from banditcore.cli.output import Output, plain
+from banditcore.errors import ConfigurationConflictError, InvalidValueError, describe
 from banditcore.ingest import IngestReport, ingest_log
 from banditcore.logs import ColumnMap, EventLog, Reject
 from banditcore.store.connect import connect
@@ -76,29 +77,40 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         EventLog(path, columns, format=arguments.format, encoding=arguments.encoding)
         for path in arguments.files
     ]
-    results = []
     with connect(arguments.url) as store:
         bandit = Bandit(arguments.bandit, store, half_life=arguments.half_life)
-        for log in logs:
-            results.append(_ingest(bandit, log, arguments, output))
+        _check_half_life(bandit, arguments.half_life)
+        results = [_ingest(bandit, log, arguments, output) for log in logs]
     output.document({"bandit": arguments.bandit, "logs": results})
     return 1 if arguments.strict and any(result["refused"] for result in results) else 0
+
+
+def _check_half_life(bandit: Bandit, wanted: dt.timedelta | None) -> None:
+    """Raise if the bandit is kept otherwise, even when there is nothing new to count."""
+    kept = bandit.half_life  # `wanted` itself, if the bandit is new
+    if wanted is not None and wanted != kept:
+        shown = "no half-life" if kept is None else f"one of {kept.total_seconds():g} s"
+        raise ConfigurationConflictError(
+            describe("--half-life", str(wanted), f"the bandit is kept with {shown}: leave it out")
+        )
 
 
 def _ingest(
     bandit: Bandit, log: EventLog, arguments: argparse.Namespace, output: Output
 ) -> dict[str, object]:
-    with _RejectFile(log.path, arguments.reject) as rejects:
-        with output.progress(f"ingest {log.path.name}") as advance:
-            report = ingest_log(
-                bandit,
-                log,
-                source=arguments.source,
-                batch_size=arguments.batch_size,
-                rescan=arguments.rescan,
-                on_reject=rejects.write,
-                progress=lambda so_far: advance(so_far.end.offset, log.size, ""),
-            )
+    with (
+        _RejectFile(log.path, arguments.reject) as rejects,
+        output.progress(f"ingest {plain(log.path.name)}") as advance,
+    ):
+        report = ingest_log(
+            bandit,
+            log,
+            source=arguments.source,
+            batch_size=arguments.batch_size,
+            rescan=arguments.rescan,
+            on_reject=rejects.write,
+            progress=lambda so_far: advance(so_far.end.offset, log.size, ""),
+        )
     _show(log, report, rejects, output)
     return {
         "log": str(log.path),
@@ -114,22 +126,23 @@ def _ingest(
 
 
 def _show(log: EventLog, report: IngestReport, rejects: _RejectFile, output: Output) -> None:
+    name = plain(str(log.path))
     if report.end == report.start:
-        output.line(f"{log.path}: nothing new; {report.end.offset:,} bytes were ingested before")
+        output.line(f"{name}: nothing new; {report.end.offset:,} bytes were ingested before")
     else:
         rate = report.applied / report.seconds if report.seconds > 0 else 0.0
         output.line(
-            f"{log.path}: {report.applied:,} applied, {report.duplicate:,} duplicate, "
+            f"{name}: {report.applied:,} applied, {report.duplicate:,} duplicate, "
             f"{report.refused:,} refused; {report.segments:,} segments, "
             f"{report.seconds:.2f} s, {rate:,.0f} events/s"
         )
     if rejects.first is not None:
         output.warn(
-            f"{log.path}: {report.refused:,} refused, see {rejects.path}; the first: line "
-            f"{rejects.first.line}: {rejects.first.reason}"
+            f"{name}: {report.refused:,} refused, see {plain(str(rejects.path))}; the first: "
+            f"line {rejects.first.line}: {plain(rejects.first.reason)}"
         )
     if log.tail is not None:
-        output.warn(f"{log.path}: {log.tail.reason}")
+        output.warn(f"{name}: {log.tail.reason}")
 
 
 class _RejectFile:

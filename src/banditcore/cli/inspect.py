@@ -95,7 +95,7 @@ def _published(header: bytes, now: float) -> dict[str, object]:
     except CorruptDataError as error:
         return {"version": None, "age_s": None, "slates": f"unusable: {error}"}
     return {
-        "version": str(found.version),
+        "version": found.version,
         "age_s": max(0.0, now - found.version / 1e6),
         "slates": f"{found.length} bytes",
     }
@@ -133,6 +133,10 @@ def _matching(believed: tuple[str, ...], counted: tuple[str, ...]) -> list[tuple
 
 def _table(output: Output, title: str, rows: list[dict[str, object]], limit: int) -> None:
     columns = list(rows[0]) if rows else ["nothing"]
-    output.table(title, columns, [list(row.values()) for row in rows[:limit]])
+    shown = [
+        [str(value) if name == "version" and value else value for name, value in row.items()]
+        for row in rows[:limit]
+    ]
+    output.table(title, columns, shown)
     if len(rows) > limit:
         output.warn(f"{len(rows) - limit:,} more rows; --limit shows them")

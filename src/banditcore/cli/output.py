@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
@@ -46,6 +47,9 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # an ASCII terminal cannot show every id
+                stream.reconfigure(errors="backslashreplace")
         self._out = Console(file=sys.stdout, highlight=False, emoji=False, soft_wrap=True)
         self._err = Console(file=sys.stderr, highlight=False, emoji=False, soft_wrap=True)
 
@@ -68,9 +72,9 @@ class Output:
             return
         cells = [[_cell(value) for value in row] for row in rows]
         if not self._out.is_terminal:
-            self._out.print(Text(f"# {title}"))
-            for row in [list(columns), *cells]:
-                self._out.print(Text("\t".join(row)))
+            # Not by rich, which would turn the tabs into spaces.
+            lines = [f"# {title}", *("\t".join(row) for row in [list(columns), *cells])]
+            sys.stdout.write("\n".join(lines) + "\n")
             return
         table = Table(title=Text(title), title_justify="left")
         for index, column in enumerate(columns):

@@ -70,7 +70,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     )
     output.line(
         f"{plain(name)}: {len(report.published):,} segments published, "
-        f"{len(report.superseded):,} superseded by newer ones, {len(report.failed):,} failed; {report.seconds:.2f} s"
+        f"{len(report.superseded):,} superseded by newer ones, "
+        f"{len(report.failed):,} failed; {report.seconds:.2f} s"
     )
     for segment, reason in report.failed.items():
         output.warn(f"{plain(segment)}: {reason}")

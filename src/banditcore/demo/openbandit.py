@@ -62,7 +62,7 @@ class Campaign:
 
 
 def cache_directory() -> Path:
-    """Return where fetched data is kept: ``$XDG_CACHE_HOME/banditcore`` or ``~/.cache/banditcore``."""
+    """Return where fetched data is kept: ``$XDG_CACHE_HOME``, or ``~/.cache``, ``/banditcore``."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     # The XDG specification: a path that is not absolute is to be ignored.
     return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "banditcore"

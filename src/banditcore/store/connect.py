@@ -179,13 +179,17 @@ def _client(address: StoreAddress, server: EmbeddedServer | None, timeout_s: flo
         **address.options,
         "db": address.db,
         "decode_responses": False,
-        "driver_info": None,  # saves two round trips a connection
         "health_check_interval": 0,
         "protocol": 2,  # one shape of replies on every server
         "retry": Retry(NoBackoff(), 0),
         "socket_connect_timeout": timeout_s,
         "socket_timeout": timeout_s,
     }
+    if address.scheme != "rediss":
+        # Saves two round trips a connection. TLS needs one: a TLS 1.3 server sends session
+        # tickets after the handshake, and redis-py 8.1 takes a fresh connection with unread
+        # bytes for a broken one ("Connection not ready").
+        settings["driver_info"] = None
     if address.password is not None:
         settings |= {"username": address.username, "password": address.password}
     if address.path is not None:

@@ -101,7 +101,7 @@ def apply_batch(
     deltas: bytes,
 ) -> Call:
     """Apply all deltas under one digest, once within the window."""
-    arguments = (version, token, repr(length), now, digest, deltas)
+    arguments = (version, token, repr(float(length)), now, digest, deltas)
     return Call("apply_batch", (keys.state, keys.even, keys.odd), arguments)
 
 
@@ -116,7 +116,7 @@ def apply_unique(
     deltas: bytes,
 ) -> Call:
     """Apply each delta under a digest of its own, once within the window."""
-    arguments = (version, token, repr(length), now, digests, deltas)
+    arguments = (version, token, repr(float(length)), now, digests, deltas)
     return Call("apply_unique", (keys.state, keys.even, keys.odd), arguments)
 
 

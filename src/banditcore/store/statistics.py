@@ -101,10 +101,10 @@ class Statistics:
         CorruptDataError
             When stored values fail their checks.
         """
-        replies = self._read(segments, with_counts=True)
+        found = self._read(segments, with_counts=True)
         return [
-            self._counts_of(segment, reply, as_of)
-            for segment, reply in zip(segments, replies, strict=True)
+            _counts_of(segment, reply, view, as_of)
+            for segment, (reply, view) in zip(segments, found, strict=True)
         ]
 
     def apply(self, updates: Sequence[Update]) -> list[Outcome]:
@@ -161,8 +161,7 @@ class Statistics:
         """Remove arms with their counts; return how many there were. Starts a new epoch."""
         gone = set(arms)
         for _ in range(_ROUNDS):
-            self._read([segment], with_counts=False)
-            view = self._views.get(segment)
+            [(_, view)] = self._read([segment], with_counts=False)
             if view is None:
                 return 0
             known = list(view.registry.arms)
@@ -194,8 +193,7 @@ class Statistics:
             Seconds since 1970.
         """
         for _ in range(_ROUNDS):
-            self._read([segment], with_counts=False)
-            view = self._views.get(segment)
+            [(_, view)] = self._read([segment], with_counts=False)
             if view is None or view.version.half_life_s == half_life_s:
                 return
             if self._rescale(segment, view, replace(view.version, half_life_s=half_life_s), at):
@@ -247,14 +245,16 @@ class Statistics:
 
     def _open(self, segments: Sequence[str]) -> list[SegmentView]:
         """Return views, reading or creating the segments this process does not know."""
-        unknown = [segment for segment in segments if segment not in self._views]
+        views = {segment: self._views.get(segment) for segment in segments}
+        unknown = [segment for segment, view in views.items() if view is None]
+        opened: dict[str, SegmentView] = {}
         if unknown:
             index.add(self._store, self._bandit, unknown)
             version = self._new_version().pack()
             calls = [library.open(self._keys(segment), version=version) for segment in unknown]
             for segment, reply in zip(unknown, library.run(self._store, calls), strict=True):
-                self._learn(segment, reply)
-        return [self._views[segment] for segment in segments]
+                self._views[segment] = opened[segment] = SegmentView.learn(segment, reply, None)
+        return [views[segment] or opened[segment] for segment in segments]
 
     def _register(self, wanted: Sequence[tuple[str, SegmentView, list[str]]]) -> list[bool]:
         """Append new arms to registries; False where the registry is no longer what we know."""
@@ -319,10 +319,14 @@ class Statistics:
 
     # Reading.
 
-    def _read(self, segments: Sequence[str], *, with_counts: bool) -> list[Reply]:
+    def _read(
+        self, segments: Sequence[str], *, with_counts: bool
+    ) -> list[tuple[Reply, SegmentView | None]]:
+        """Return replies of `library.read` with the views they give; None: no such segment."""
+        # Other threads may replace a view meanwhile; a reply continues the one it was asked with.
+        views = [self._views.get(segment) for segment in segments]
         calls = []
-        for segment in segments:
-            view = self._views.get(segment)
+        for segment, view in zip(segments, views, strict=True):
             size, digest = (0, "") if view is None else view.registry.known()
             calls.append(
                 library.read(
@@ -334,29 +338,30 @@ class Statistics:
                 )
             )
         replies = library.run(self._store, calls)
-        for segment, reply in zip(segments, replies, strict=True):
-            self._learn(segment, reply)
-        return replies
-
-    def _learn(self, segment: str, reply: Reply) -> None:
-        """Keep what a reply of `read` or `open` tells about version and registry."""
-        if reply:
-            self._views[segment] = SegmentView.learn(segment, reply, self._views.get(segment))
-        else:
-            self._views.pop(segment, None)
-
-    def _counts_of(self, segment: str, reply: Reply, as_of: float) -> CountsRead:
-        if not reply:
-            return CountsRead(ArmCounts((), np.empty(0), np.empty(0), as_of), 0)
-        version, slots = SegmentVersion.unpack(reply[0], segment), int(reply[2])
-        table = _table(segment, slots, reply[CHUNKS_AT:])
-        fade = np.exp2(-decay_exponent(as_of, version.landmark, version.half_life_s))
-        arms = self._views[segment].registry.arms[:slots]
-        counts = ArmCounts(arms, table[:, 0] * fade, table[:, 1] * fade, as_of)
-        return CountsRead(counts, int(reply[3]))
+        found: list[tuple[Reply, SegmentView | None]] = []
+        for segment, reply, before in zip(segments, replies, views, strict=True):
+            if reply:
+                view = SegmentView.learn(segment, reply, before)
+                self._views[segment] = view
+                found.append((reply, view))
+            else:
+                self._views.pop(segment, None)
+                found.append((reply, None))
+        return found
 
     def _keys(self, segment: str) -> keys.SegmentKeys:
         return keys.of_segment(self._bandit, segment)
+
+
+def _counts_of(segment: str, reply: Reply, view: SegmentView | None, as_of: float) -> CountsRead:
+    if view is None:
+        return CountsRead(ArmCounts((), np.empty(0), np.empty(0), as_of), 0)
+    version, slots = view.version, int(reply[2])
+    table = _table(segment, slots, reply[CHUNKS_AT:])
+    fade = np.exp2(-decay_exponent(as_of, version.landmark, version.half_life_s))
+    arms = view.registry.arms[:slots]
+    counts = ArmCounts(arms, table[:, 0] * fade, table[:, 1] * fade, as_of)
+    return CountsRead(counts, int(reply[3]))
 
 
 _SLOTS_PER_CHUNK = 128

@@ -179,7 +179,7 @@ def _bucket_length(version: SegmentVersion) -> float:
 
 
 def _clock(now: float | None) -> str:
-    return "" if now is None else repr(now)
+    return "" if now is None else repr(float(now))
 
 
 def _weights(events: SegmentEvents, version: SegmentVersion) -> NDArray[np.float64]:

@@ -1,0 +1,85 @@
+# Everything happens in one virtual environment. Each target first makes what it lacks there, so a
+# fresh clone needs only make, Python >= 3.11 with its headers, and a C++17 compiler.
+
+PYTHON ?= python3
+VENV ?= .venv
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+# What the compiled core is built from. A changed Python file needs no build: the install is editable.
+BUILT_FROM := pyproject.toml setup.py $(wildcard src/banditcore/*.pyx src/banditcore/cpp/*)
+
+.PHONY: help demo bench test test-slow check lint types build clean
+.DELETE_ON_ERROR:
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@echo
+	@echo "PYTHON=... chooses the interpreter, CXX=... the compiler, VENV=... where it all goes ($(VENV))."
+
+demo: $(VENV)/.installed  ## real logs of a fashion shop, from files to recommendations
+	@$(BIN)/banditcore demo
+
+bench: $(VENV)/.installed  ## this machine's speed next to numpy's
+	@$(BIN)/banditcore bench
+
+test: $(VENV)/.checkable  ## the tests, without those marked slow
+	@$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.checkable  ## the tests marked slow
+	@$(BIN)/python -m pytest -m slow
+
+check: lint types  ## every check: lint, types, all tests
+	@$(BIN)/python -m pytest -m ""
+
+lint: $(VENV)/.checkable  ## ruff and cython-lint
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/cython-lint src/banditcore/*.pyx
+
+types: $(VENV)/.checkable  ## mypy --strict, and the core's stub against the core
+	@$(BIN)/mypy
+	@$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml banditcore._sampling
+
+build: $(VENV)/.checkable  ## source distribution and wheel, in dist/
+	@rm -rf dist
+	@$(BIN)/python -m build > $(VENV)/build.log 2>&1 || { cat $(VENV)/build.log >&2; exit 1; }
+	@ls dist/*
+
+clean:  ## back to a fresh clone: removes $(VENV) and all that was built
+	@rm -rf $(VENV) build dist src/banditcore.egg-info src/banditcore/_sampling.cpp src/banditcore/*.so
+	@rm -rf .mypy_cache .ruff_cache .hypothesis .benchmarks
+	@find src tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "$(PYTHON) is missing or older than 3.11: install Python 3.11 or newer, or name one: make PYTHON=python3.12" >&2; \
+	  exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "No virtual environment could be made (Debian: apt-get install python3-venv)." >&2; exit 1; }
+	@touch $@
+
+# Asks the compiler that the build will use.
+$(VENV)/.compiler: $(VENV)/.python
+	@cxx="$${CXX:-$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_config_var("CXX") or "c++")')}"; \
+	headers="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')"; \
+	printf '#include <memory>\n#include <optional>\nstd::optional<int> a;\n' > $(VENV)/try.cpp; \
+	$$cxx -std=c++17 -fsyntax-only $(VENV)/try.cpp || { \
+	  echo "'$$cxx' does not compile C++17: install a compiler (Debian: apt-get install g++), or name one: make CXX=clang++" >&2; \
+	  exit 1; }; \
+	test -f "$$headers/Python.h" || { \
+	  echo "Python.h is not in $$headers: install Python's headers (Debian: apt-get install python3-dev)" >&2; \
+	  exit 1; }
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.compiler $(BUILT_FROM)
+	@echo "Building the compiled core and installing into $(VENV): about a minute ..."
+	@$(PIP) install --editable '.[embedded]'
+	@touch $@
+
+# Holds all that .installed holds, so one build serves both.
+$(VENV)/.checkable: $(VENV)/.compiler $(BUILT_FROM)
+	@echo "Building the compiled core and installing the tools of all checks into $(VENV): a minute or two ..."
+	@$(PIP) install --editable '.[check]'
+	@touch $(VENV)/.installed $@

@@ -1,0 +1,95 @@
+"""A proxy on a unix socket that loses what a test tells it to lose."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class Proxy:
+    """Forwards between clients and a server; see `lose_next_reply`."""
+
+    def __init__(self, listener: socket.socket, path: Path, server: Path) -> None:
+        self.url = f"unix://{path}"
+        self.lost = 0
+        self._listener = listener
+        self._server = server
+        self._lock = threading.Lock()
+        self._to_lose: list[bytes] = []
+        self._open: list[socket.socket] = []
+
+    def lose_next_reply(self, to: bytes) -> None:
+        """Let the server execute the next request that holds `to`, but drop its reply.
+
+        The client sees a closed connection.
+        """
+        with self._lock:
+            self._to_lose.append(to)
+
+    def accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            upstream = socket.socket(socket.AF_UNIX)
+            upstream.connect(str(self._server))
+            self._open += [client, upstream]
+            threading.Thread(target=self._serve, args=(client, upstream), daemon=True).start()
+
+    def _serve(self, client: socket.socket, upstream: socket.socket) -> None:
+        with client, upstream, contextlib.suppress(OSError):
+            losing = threading.Event()
+            back = threading.Thread(target=self._reply, args=(client, upstream, losing))
+            back.start()
+            while request := client.recv(1 << 20):
+                with self._lock:
+                    for wanted in [word for word in self._to_lose if word in request]:
+                        self._to_lose.remove(wanted)
+                        losing.set()
+                upstream.sendall(request)
+            with contextlib.suppress(OSError):
+                upstream.shutdown(socket.SHUT_WR)
+            back.join()
+
+    def _reply(
+        self, client: socket.socket, upstream: socket.socket, losing: threading.Event
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while reply := upstream.recv(1 << 20):
+                if losing.is_set():
+                    self.lost += 1
+                    client.shutdown(socket.SHUT_RDWR)
+                    return
+                client.sendall(reply)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for line in self._open:
+            with contextlib.suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def proxy_before(server: Path) -> Iterator[Proxy]:
+    """Yield a proxy before a server that listens on the unix socket `server`."""
+    directory = Path(tempfile.mkdtemp(prefix="bcp", dir=tempfile.gettempdir()))
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(directory / "p"))
+    listener.listen()
+    proxy = Proxy(listener, directory / "p", server)
+    acceptor = threading.Thread(target=proxy.accept, daemon=True)
+    acceptor.start()
+    try:
+        yield proxy
+    finally:
+        proxy.close()
+        acceptor.join()
+        shutil.rmtree(directory)

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import inspect
+import re
+from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
+from threading import Barrier
+
+import pytest
+
+from banditcore.errors import StoreError
+from banditcore.store import Store, connect, keys, library
+from banditcore.store.version import SegmentVersion
+
+LUA = files("banditcore.store").joinpath("library.lua").read_text("utf-8")
+SIGNATURE = re.compile(r"^-- (\w+)\(keys: ([\w, ]+); args: ([\w, ]+)\)", re.MULTILINE)
+DOCUMENTED = {
+    name: (key_names.split(", "), arguments.split(", "))
+    for name, key_names, arguments in SIGNATURE.findall(LUA)
+}
+REGISTERED = set(re.findall(r"@LIBRARY@_(\w+)'", LUA))
+KEYS = keys.of_segment("bandit", "segment")
+VERSION = SegmentVersion(0, 1_700_000_000.0, None, 3600.0).pack()
+
+
+def test_every_registered_function_is_documented_and_bound() -> None:
+    assert set(DOCUMENTED) == REGISTERED
+    assert REGISTERED <= set(library.__all__)
+
+
+@pytest.mark.parametrize("name", sorted(DOCUMENTED))
+def test_the_binding_has_the_arguments_that_the_library_documents(name: str) -> None:
+    key_names, arguments = DOCUMENTED[name]
+    binding = getattr(library, name)
+    parameters = list(inspect.signature(binding).parameters)[1:]
+    assert parameters == arguments
+    # Distinct values show the order in which they are sent.
+    values = {parameter: 1000 + i for i, parameter in enumerate(parameters)}
+    call = binding(KEYS, **values)
+    assert call.function == name
+    assert call.keys == tuple(getattr(KEYS, key) for key in key_names)
+    assert [float(value) for value in call.arguments] == list(values.values())
+
+
+def test_a_flushed_library_is_loaded_again(any_store: Store) -> None:
+    call = library.open(KEYS, version=VERSION)
+    library.run(any_store, [call])
+    any_store.client.function_flush()
+    assert [reply[0] for reply in library.run(any_store, [call, call])] == [VERSION, VERSION]
+
+
+def test_many_clients_may_load_it_at_once(store: Store) -> None:
+    barrier = Barrier(8)
+
+    def load() -> bytes:
+        with connect(store.url) as mine:
+            barrier.wait()
+            [reply] = library.run(mine, [library.open(KEYS, version=VERSION)])
+            return reply[0]
+
+    with ThreadPoolExecutor(8) as threads:
+        assert [future.result() for future in [threads.submit(load) for _ in range(8)]] == (
+            [VERSION] * 8
+        )
+    assert len(store.client.function_list()) == 1
+
+
+def test_the_name_follows_the_text() -> None:
+    assert re.fullmatch(r"banditcore_[0-9a-f]{12}", library.library_name())
+    assert "@LIBRARY@" not in library.library_source()
+
+
+def test_a_key_of_another_type_is_an_error_and_changes_nothing(any_store: Store) -> None:
+    any_store.client.set(KEYS.state, "not a hash")
+    calls = [
+        library.open(KEYS, version=VERSION),
+        library.add_arms(KEYS, version=VERSION, token=b"", new_token=b"t", count=1, tail=b"\0a"),
+    ]
+    for call in calls:
+        with pytest.raises(StoreError):
+            library.run(any_store, [call])
+    assert any_store.client.keys() == [KEYS.state.encode()]
+
+
+def test_appending_arms_to_a_key_of_another_type_leaves_the_state_alone(any_store: Store) -> None:
+    library.run(any_store, [library.open(KEYS, version=VERSION)])
+    any_store.client.rpush(KEYS.arms, "not a string")
+    before = any_store.client.hgetall(KEYS.state)
+    call = library.add_arms(KEYS, version=VERSION, token=b"", new_token=b"t", count=1, tail=b"\0a")
+    with pytest.raises(StoreError):
+        library.run(any_store, [call])
+    assert any_store.client.hgetall(KEYS.state) == before
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "stays"), [(5, 6, 6), (6, 5, 6), (7, 7, 7), (2**52, 2**52 + 1, 2**52 + 1)]
+)
+def test_the_newer_version_wins_a_publish(
+    any_store: Store, first: int, second: int, stays: int
+) -> None:
+    def blob(version: int) -> bytes:
+        return b"BCSL" + bytes(4) + version.to_bytes(8, "little") + bytes(16) + b"body"
+
+    replies = library.run(
+        any_store,
+        [library.publish(KEYS, version=version, body=blob(version)) for version in (first, second)],
+    )
+    assert replies[0] == [b"OK"]
+    assert replies[1] == ([b"OK"] if second >= first else [b"SUPERSEDED", str(first).encode()])
+    assert any_store.client.get(KEYS.blob) == blob(stays)

@@ -1,0 +1,193 @@
+"""Imports flow down the floors: the table below is the architecture, and every module is in it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+import banditcore
+
+SOURCES = Path(banditcore.__file__).parent
+
+# Within a floor a module may import those that stand before it.
+FLOORS = (
+    ("errors",),
+    ("identifiers", "segments", "arrays", "events"),
+    (
+        "counts",
+        "grouping",
+        "logs.lines",
+        "logs.columns",
+        "logs.opening",
+        "logs.records_csv",
+        "logs.records_jsonl",
+        "logs.layout",
+        "logs.convert",
+        "logs.log",
+        "logs",
+    ),
+    ("gamma", "empirical_bayes", "posterior"),
+    ("_sampling", "sampling", "quadrature", "logit_beta", "propensity"),
+    ("slates", "slate_format"),
+    (
+        "store.url",
+        "store._binary",
+        "store._data_directory",
+        "store._supervisor",
+        "store.embedded",
+        "store.connect",
+        "store",
+        "store.keys",
+        "store.library",
+        "store.settings",
+        "store.index",
+        "store.checkpoints",
+        "store.publish",
+        "store.registry",
+        "store.version",
+        "store.view",
+        "store.updates",
+        "store.statistics",
+    ),
+    ("ingest", "refresh", "rung", "recommendation", "snapshot_loader", "serving"),
+    ("bandit",),
+    (
+        "demo.openbandit",
+        "demo.run",
+        "demo",
+        "cli.output",
+        "cli.arguments",
+        "cli.selection",
+        "cli.bench",
+        "cli.demo",
+        "cli.ingest",
+        "cli.refresh",
+        "cli.recommend",
+        "cli.inspect",
+        "cli.app",
+        "cli",
+        "cli.__main__",
+        "",  # the public face
+    ),
+)
+
+# Libraries that only one part of the package may know.
+RESERVED = {"redis": "store", "msgpack": "slate_format"}
+
+ORDER = {module: place for place, module in enumerate(chain.from_iterable(FLOORS))}
+
+
+@dataclass(frozen=True)
+class Import:
+    line: int
+    target: str
+
+
+def modules() -> dict[str, Path]:
+    """Return every module by its name below ``banditcore``; a compiled one by its stub."""
+    found = {}
+    for path in sorted(chain(SOURCES.rglob("*.py"), SOURCES.rglob("*.pyi"))):
+        parts = path.relative_to(SOURCES).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(source: str) -> Iterator[Import]:
+    """Yield what a module imports, wherever in it, with names that may be modules."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (Import(node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = "." * node.level + (node.module or "")
+            for alias in node.names:
+                if above == "banditcore" or f"{above}.{alias.name}"[11:] in ORDER:
+                    yield Import(node.lineno, f"{above}.{alias.name}")
+                else:
+                    yield Import(node.lineno, above)
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func).rpartition(".")[2]
+            if called in {"import_module", "__import__", "spec_from_file_location"}:
+                yield Import(node.lineno, f"{called}()")
+
+
+def violations(module: str, source: str) -> list[str]:
+    """Return what is wrong with a module's imports, a line each."""
+    wrong = []
+    for found in imports(source):
+        where = f"{module or '__init__'}:{found.line} imports {found.target}"
+        library, _, rest = found.target.partition(".")
+        if found.target.startswith(".") or found.target.endswith(")"):
+            wrong.append(f"{where}: write it out, so that it can be checked")
+        elif library == "banditcore":
+            if rest not in ORDER:
+                wrong.append(f"{where}: no such module on any floor")
+            elif ORDER[rest] >= ORDER[module]:
+                wrong.append(f"{where}: it does not stand below")
+        elif library in RESERVED:
+            owner = RESERVED[library]
+            if module != owner and not module.startswith(f"{owner}."):
+                wrong.append(f"{where}: only {owner} may")
+    return wrong
+
+
+def test_every_module_stands_on_one_floor() -> None:
+    placed = list(chain.from_iterable(FLOORS))
+    assert sorted(placed) == sorted(modules())
+
+
+def test_imports_flow_down() -> None:
+    found = modules()
+    wrong = [
+        line
+        for module, path in found.items()
+        if module in ORDER
+        for line in violations(module, path.read_text("utf-8"))
+    ]
+    assert wrong == []
+    # Nothing was overlooked: the face imports the object a user holds, from the floor below.
+    assert Import(7, "banditcore.bandit") in set(imports(found[""].read_text("utf-8")))
+
+
+def test_the_compiled_core_imports_only_errors() -> None:
+    cython = [
+        line.strip()
+        for path in SOURCES.rglob("*.pyx")
+        for line in path.read_text("utf-8").splitlines()
+        if "import" in line.split() and "banditcore" in line
+    ]
+    assert cython == ["from banditcore.errors import InvalidValueError, describe"]
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "complaint"),
+    [
+        ("counts", "from banditcore.bandit import Bandit", "does not stand below"),
+        ("counts", "import banditcore.store.keys", "does not stand below"),
+        ("counts", "from banditcore import sampling", "does not stand below"),
+        ("counts", "from banditcore import Bandit", "no such module"),
+        ("counts", "import banditcore", "does not stand below"),
+        ("counts", "from banditcore.counts import merge", "does not stand below"),
+        ("counts", "def later():\n    from banditcore.logs import log", "does not stand below"),
+        ("counts", "if TYPE_CHECKING:\n    import banditcore.grouping", "does not stand below"),
+        ("store.keys", "from banditcore.store import updates", "does not stand below"),
+        ("counts", "from .errors import describe", "write it out"),
+        ("counts", "importlib.import_module('banditcore.bandit')", "write it out"),
+        ("bandit", "from redis.exceptions import ResponseError", "only store may"),
+        ("store.updates", "import msgpack", "only slate_format may"),
+    ],
+)
+def test_a_planted_violation_is_found(module: str, source: str, complaint: str) -> None:
+    [found] = violations(module, source)
+    assert found.endswith(complaint) or f"{complaint}" in found
+
+
+def test_what_is_allowed_is_not_complained_about() -> None:
+    source = "import numpy\nfrom banditcore.errors import describe\nfrom banditcore.store import keys"
+    assert violations("store.updates", source + "\nimport redis") == []
+    assert violations("bandit", source) == []
+    assert violations("slate_format", "import msgpack") == []
