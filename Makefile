@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 # What the compiled core is built from. A changed Python file needs no build: the install is editable.
 BUILT_FROM := pyproject.toml setup.py $(wildcard src/banditcore/*.pyx src/banditcore/cpp/*)
@@ -47,10 +47,10 @@ build: $(VENV)/.checkable  ## source distribution and wheel, in dist/
 	@$(BIN)/python -m build > $(VENV)/build.log 2>&1 || { cat $(VENV)/build.log >&2; exit 1; }
 	@ls dist/*
 
-clean:  ## back to a fresh clone: removes $(VENV) and all that was built
+clean:  ## back to a fresh clone: removes the environment and all that was built
 	@rm -rf $(VENV) build dist src/banditcore.egg-info src/banditcore/_sampling.cpp src/banditcore/*.so
 	@rm -rf .mypy_cache .ruff_cache .hypothesis .benchmarks
-	@find src tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	@find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -40,6 +42,9 @@ __all__ = ["Applied", "Bandit"]
 
 UNIFORM = Prior(1.0, 1.0)
 DEFAULT_WINDOW = dt.timedelta(hours=1)
+
+_RETRY_ID = "retry:{sent:d}:{random}"
+_RETRY_SENT = re.compile(r"retry:(\d{1,15}):[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +123,7 @@ class Bandit:
     @property
     def half_life(self) -> dt.timedelta | None:
         """After which an event counts half, as the store has it; None when evidence stays."""
-        stored = self._agreed or settings.load(self.store, self.name) or self._wanted
+        stored = settings.load(self.store, self.name) or self._wanted
         return None if stored.half_life_s is None else dt.timedelta(seconds=stored.half_life_s)
 
     @property
@@ -191,7 +196,7 @@ class Bandit:
             Nothing was recorded.
         OutcomeUnknownError
             The store failed on the way; some segments may have been updated. Send the same
-            events again with the error's `batch_id`: each event counts once.
+            events again with the error's `batch_id`, within the window: each event counts once.
         """
         now = self.clock()
         columns = EventColumns.of(events, now=now)
@@ -202,12 +207,12 @@ class Bandit:
                     describe("batch_id", batch_id, "events have ids of their own: give one of both")
                 )
         updates, refused = self._updates(columns, batch_id, now)
-        # Without an id of the caller's, a random one still makes our own retries harmless.
-        identity = batch_id or f"retry:{uuid.uuid4().hex}"
+        # Without an id of the caller's, a random one still makes retries harmless.
+        identity = batch_id or _RETRY_ID.format(sent=int(now), random=uuid.uuid4().hex)
         ready: list[Update] = [
             update
             if isinstance(update, UniqueUpdate)
-            else BatchUpdate(update, event_digest(identity), self._window_now())
+            else BatchUpdate(update, event_digest(identity), self._window_now(now))
             for update in updates
         ]
         if not ready:
@@ -215,10 +220,11 @@ class Bandit:
         try:
             outcomes = self.statistics.apply(ready)
         except StoreError as error:
+            resend = None if columns.event_ids else identity
             raise OutcomeUnknownError(
                 f"{error}; some of the events may be recorded, so send them again with "
-                + ("their event ids" if columns.event_ids else f"batch_id={identity!r}"),
-                batch_id=identity,
+                + ("their event ids" if resend is None else f"batch_id={resend!r}"),
+                batch_id=resend,
             ) from error
         return Applied(
             sum(outcome.applied for outcome in outcomes),
@@ -235,7 +241,8 @@ class Bandit:
             How many were new.
         """
         check_segment(segment)
-        return self.statistics.add_arms(segment, _arms(arms))
+        checked = _arms(arms)
+        return self.statistics.add_arms(segment, checked)
 
     def retire(self, segment: str, arms: Iterable[str]) -> int:
         """Remove arms, with their counts, from exactly this segment.
@@ -248,7 +255,8 @@ class Bandit:
             How many of them there were.
         """
         check_segment(segment)
-        return self.statistics.retire(segment, _arms(arms))
+        checked = _arms(arms)
+        return self.statistics.retire(segment, checked)
 
     def change_half_life(self, half_life: dt.timedelta | None) -> None:
         """Let evidence fade differently from now on; the counts of this moment stay as they are.
@@ -286,7 +294,7 @@ class Bandit:
             The moment to fade to, seconds since 1970; default now.
         """
         check_segment(segment)
-        moment = self.clock() if as_of is None else float(as_of)
+        moment = self.clock() if as_of is None else _moment(as_of)
         if not descendants:
             return self._statistics.counts([segment], moment)[0].counts
         below = [path for path in self.segments() if is_within(path, segment)]
@@ -330,8 +338,7 @@ class Bandit:
     ) -> tuple[list[SegmentEvents | UniqueUpdate], int]:
         """Return what to apply by segment, and how many events are too old to be told apart."""
         ids = columns.event_ids
-        told_apart = ids is not None or batch_id is not None
-        oldest = now - self._settings().window_s if told_apart else -np.inf
+        oldest = self._oldest(ids is not None, batch_id, now)
         updates: list[SegmentEvents | UniqueUpdate] = []
         refused = 0
         for group in by_segment(columns):
@@ -343,8 +350,19 @@ class Bandit:
                 updates.append(events)
             else:
                 digests = [event_digest(ids[row]) for row in events.rows]
-                updates.append(UniqueUpdate(events, digests, self._window_now()))
+                updates.append(UniqueUpdate(events, digests, self._window_now(now)))
         return updates, refused
+
+    def _oldest(self, have_ids: bool, batch_id: str | None, now: float) -> float:
+        """Return the time from which on duplicates of events can be told from new ones."""
+        if not have_ids and batch_id is None:
+            return -math.inf
+        oldest = now - self._settings().window_s
+        ours = None if batch_id is None else _RETRY_SENT.fullmatch(batch_id)
+        if ours is None:
+            return oldest
+        # The first attempt took events of any age; what counts is how long ago it was.
+        return -math.inf if int(ours[1]) >= oldest else math.inf
 
     def _settings(self) -> Settings:
         if self._agreed is None:
@@ -352,11 +370,12 @@ class Bandit:
             self._agreed = settings.agree(self.store, self.name, self._wanted, insist=insist)
         return self._agreed
 
-    def _window_now(self) -> float | None:
-        return None if self._window_clock is None else self._window_clock()
+    def _window_now(self, now: float) -> float | None:
+        return None if self._window_clock is None else now
 
     def _new_version(self) -> SegmentVersion:
-        agreed = self._settings()
+        # Read anew: another process may have changed the half-life since.
+        agreed = settings.load(self.store, self.name) or self._settings()
         return SegmentVersion(0, self.clock(), agreed.half_life_s, agreed.window_s)
 
 
@@ -366,6 +385,14 @@ def _seconds(name: str, span: dt.timedelta) -> float:
     if span <= dt.timedelta(0):
         raise InvalidValueError(describe(name, span, "longer than nothing"))
     return span.total_seconds()
+
+
+def _moment(as_of: float) -> float:
+    if isinstance(as_of, bool) or not isinstance(as_of, (int, float, np.integer, np.floating)):
+        raise InvalidTypeError(describe("as_of", as_of, "seconds since 1970"))
+    if not math.isfinite(as_of):
+        raise InvalidValueError(describe("as_of", as_of, "seconds since 1970, finite"))
+    return float(as_of)
 
 
 def _arms(arms: Iterable[str]) -> list[str]:

@@ -47,11 +47,11 @@ class StoreUnavailableError(StoreError):
 class OutcomeUnknownError(StoreUnavailableError):
     """A write was sent, but no reply came: it may or may not have been applied.
 
-    ``batch_id`` makes it safe to send the same events again: those applied already are
-    counted as duplicates.
+    Sending the same events again with this ``batch_id`` is safe: those applied already are
+    counted as duplicates. It is None when the events carry ids of their own.
     """
 
-    def __init__(self, message: str, *, batch_id: str) -> None:
+    def __init__(self, message: str, *, batch_id: str | None) -> None:
         super().__init__(message)
         self.batch_id = batch_id
 
@@ -59,7 +59,7 @@ class OutcomeUnknownError(StoreUnavailableError):
         return _outcome_unknown, (str(self), self.batch_id)
 
 
-def _outcome_unknown(message: str, batch_id: str) -> OutcomeUnknownError:
+def _outcome_unknown(message: str, batch_id: str | None) -> OutcomeUnknownError:
     return OutcomeUnknownError(message, batch_id=batch_id)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from banditcore.errors import BanditCoreError, InvalidTypeError, InvalidValueError, describe
 from banditcore.identifiers import check_arm, check_id, check_segment
 
-__all__ = ["MAX_AHEAD_S", "MIN_TIME", "Event", "EventColumns", "check_times"]
+__all__ = ["MAX_AHEAD_S", "MAX_TRIALS", "MIN_TIME", "Event", "EventColumns", "check_times"]
 
 FloatArray = NDArray[np.float64]
 
@@ -22,6 +22,10 @@ MIN_TIME = dt.datetime(2000, 1, 1, tzinfo=dt.UTC).timestamp()
 
 MAX_AHEAD_S = 3600.0
 """How far ahead of the clock an event may be, in seconds: clock skew, but no wrong time zone."""
+
+MAX_TRIALS = 2.0**53
+"""The most trials of one event. Whole numbers above it are not exact, and sums of weighted
+events, which must stay finite, have room for any number of them."""
 
 _COLUMNS = frozenset({"segment", "arm", "trials", "successes", "reward", "time", "event_id"})
 
@@ -38,7 +42,7 @@ class Event:
         Id of the arm, 1..256 UTF-8 bytes.
     successes : float, >= 0
         The reward, in [0, 1] for one trial; for several trials their sum, at most `trials`.
-    trials : float, >= 0
+    trials : float, 0 to 2**53
         Exposures resolved by this event. 0 for a reward that comes later than its exposure;
         then `successes` is at most 1.
     time : float, datetime or None
@@ -92,7 +96,8 @@ class EventColumns:
         ----------
         events : mapping, DataFrame or iterable of Event
             Columns ``segment`` and ``arm`` are required, ``successes`` or ``reward`` too;
-            ``trials`` defaults to 1, ``time`` to `now`; ``event_id`` is optional.
+            ``trials`` defaults to 1, ``time`` to `now`; ``event_id`` is optional. Times without
+            a zone in an array of datetime64 are UTC.
         now : float
             The clock, in seconds since 1970.
 
@@ -124,6 +129,7 @@ def check_counts(trials: FloatArray, successes: FloatArray) -> None:
     """Raise for the first row whose counts cannot be those of one event."""
     for name, column in {"trials": trials, "successes": successes}.items():
         _refuse(~(np.isfinite(column) & (column >= 0)), name, column, "finite and not negative")
+    _refuse(trials > MAX_TRIALS, "trials", trials, f"at most {MAX_TRIALS:.0f} an event")
     _refuse(
         (trials == 0) & (successes > 1),
         "successes",
@@ -164,9 +170,13 @@ def _as_columns(events: Any) -> dict[str, Any]:
         columns = dict(events)
     elif hasattr(events, "columns") and hasattr(events, "__getitem__"):  # a DataFrame
         columns = {str(name): events[name] for name in events.columns}
+        if len(columns) != len(events.columns):
+            raise InvalidValueError(
+                describe("columns", list(events.columns), "a name stands there twice")
+            )
     else:
         columns = _columns_of_events(events)
-    unknown = sorted(set(columns) - _COLUMNS)
+    unknown = sorted(set(columns) - _COLUMNS, key=str)
     if unknown:
         raise InvalidValueError(
             describe("column", unknown[0], f"the columns are {', '.join(sorted(_COLUMNS))}")
@@ -213,71 +223,93 @@ def _columns_of_events(events: Iterable[Event]) -> dict[str, Any]:
 
 
 def _strings(name: str, column: Any, check: Callable[[object], str]) -> list[str]:
-    if isinstance(column, (str, bytes)) or not isinstance(column, Iterable):
+    if isinstance(column, (str, bytes, Mapping, Set)) or not isinstance(column, Iterable):
         raise InvalidTypeError(describe(name, column, "a list or array, one id an event"))
     tolist = getattr(column, "tolist", None)
     values: list[str] = list(column) if tolist is None else tolist()
     try:
-        distinct = set(values)
-    except TypeError as error:
-        raise InvalidTypeError(describe(name, values, "ids are str")) from error
-    for value in distinct:
-        try:
+        for value in set(values):  # most ids stand in many rows
             check(value)
-        except BanditCoreError as error:
-            row = next(i for i, given in enumerate(values) if given is value or given == value)
-            raise type(error)(f"row {row}: {error}") from None
+    except (TypeError, BanditCoreError):  # the first is also what an unhashable value raises
+        for row, value in enumerate(values):
+            try:
+                check(value)
+            except BanditCoreError as error:
+                raise type(error)(f"row {row}: {error}") from None
+        raise
     return values
 
 
 def _numbers(name: str, column: Any, n: int, default: float | None = None) -> FloatArray:
     if column is None and default is not None:
         return np.full(n, default)
-    given = np.asarray(column)
-    if given.dtype.kind not in "iufb" and not (given.dtype == object or given.size == 0):
+    given = _array(name, column, n)
+    if given.dtype == object:
+        return np.array([_number(name, row, value) for row, value in enumerate(given)], np.float64)
+    if given.dtype.kind not in "iufb":
         raise InvalidTypeError(describe(name, given.dtype.name, "numbers are needed"))
-    try:
-        numbers = np.array(given, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidTypeError(describe(name, column, "numbers are needed")) from error
-    if numbers.shape != (n,):
-        raise InvalidValueError(
-            describe(f"shape of {name}", numbers.shape, f"one number an event: ({n},)")
-        )
-    return numbers
+    return np.array(given, dtype=np.float64)
 
 
 def _times(column: Any, n: int, now: float) -> FloatArray:
     if column is None:
         return np.full(n, now)
-    to_numpy = getattr(column, "to_numpy", None)
-    given = np.asarray(column if to_numpy is None else to_numpy())
-    if given.dtype.kind == "M":  # numpy datetimes carry no zone: UTC by convention
-        if np.isnat(given).any():
-            raise InvalidValueError(describe("time", "NaT", "every event needs a time, or none"))
-        microseconds = given.astype("datetime64[us]").astype(np.int64)
-        return _numbers("time", microseconds / 1e6, n)
+    given = _array("time", column, n)
+    if given.dtype.kind == "M":
+        missing = np.isnat(given)
+        if missing.any():
+            row = int(missing.argmax())
+            raise InvalidValueError(describe(f"time[{row}]", "NaT", "every event needs a time"))
+        # Whole seconds first: float64 does not hold nanoseconds since 1970.
+        whole = given.astype("datetime64[s]")
+        return whole.astype(np.int64) + (given - whole) / np.timedelta64(1, "s")
     if given.dtype == object:
-        given = np.array([_seconds(value, now) for value in given.ravel()], dtype=np.float64)
+        return np.array(
+            [_seconds(row, value, now) for row, value in enumerate(given)], dtype=np.float64
+        )
     return _numbers("time", given, n)
 
 
-def _seconds(value: object, now: float) -> float:
+def _array(name: str, column: Any, n: int) -> NDArray[Any]:
+    """Return a column as an array of shape (n,)."""
+    if isinstance(column, np.ma.MaskedArray) and np.ma.is_masked(column):  # the mask gets lost
+        row = int(np.ma.getmaskarray(column).argmax())
+        raise InvalidValueError(describe(f"{name}[{row}]", "masked", "every event needs a value"))
+    to_numpy = getattr(column, "to_numpy", None)
+    try:
+        given = np.asarray(column if to_numpy is None else to_numpy())
+    except (TypeError, ValueError) as error:  # rows of different lengths
+        raise InvalidTypeError(describe(name, column, "one number an event")) from error
+    if given.shape != (n,):
+        raise InvalidValueError(
+            describe(f"shape of {name}", given.shape, f"one number an event: ({n},)")
+        )
+    return given
+
+
+def _number(name: str, row: int, value: Any) -> float:
+    """Return what stands in an array of objects, such as a Decimal or a Fraction."""
+    cause = None
+    if not isinstance(value, (str, bytes, bytearray)):  # float() would read them
+        try:
+            return float(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            cause = error
+    raise InvalidTypeError(describe(f"{name}[{row}]", value, "a number is needed")) from cause
+
+
+def _seconds(row: int, value: Any, now: float) -> float:
     if value is None:
         return now
     if isinstance(value, dt.datetime):
+        if value != value:  # noqa: PLR0124 - pandas' NaT is a datetime
+            raise InvalidValueError(describe(f"time[{row}]", value, "every event needs a time"))
         if value.tzinfo is None:
-            raise InvalidValueError(
-                describe("time", value, "a datetime needs a time zone: tzinfo=datetime.UTC")
-            )
+            remedy = "a datetime needs a time zone: tzinfo=datetime.UTC"
+            raise InvalidValueError(describe(f"time[{row}]", value, remedy))
         return value.timestamp()
-    if isinstance(value, (int, float, np.integer, np.floating)):
-        return float(value)
-    raise InvalidTypeError(describe("time", value, "seconds since 1970, or a datetime"))
-
-
-def as_sequence(values: Iterable[str] | str, name: str) -> Sequence[str]:
-    """Return ids as a sequence; a single str given by mistake raises."""
-    if isinstance(values, (str, bytes)):
-        raise InvalidTypeError(describe(name, values, f"a list of ids: write [{values!r}]"))
-    return list(values)
+    if isinstance(value, (dt.date, np.datetime64)):
+        raise InvalidTypeError(
+            describe(f"time[{row}]", value, "seconds since 1970, or a datetime with a time zone")
+        )
+    return _number("time", row, value)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from banditcore.errors import InvalidValueError, StoreError, describe
+from banditcore.errors import CorruptDataError, InvalidValueError, StoreError, describe
 from banditcore.grouping import SegmentEvents, by_segment
 from banditcore.identifiers import check_id
 from banditcore.logs import EventLog, LogBatch, Position, Reject
@@ -113,12 +113,19 @@ def ingest_log(
     ------
     InvalidValueError
         When the log does not begin with what was read of it before.
+    CorruptDataError
+        When what the store says of earlier runs is damaged; a rescan does without it.
     StoreError
         When the store fails for longer than the retries last. Running again goes on.
     """
     started = time.monotonic()
     name = f"log:{log.fingerprint}" if source is None else check_id("source", source)
-    stored = checkpoints.load(bandit.store, bandit.name, name)
+    try:
+        stored = checkpoints.load(bandit.store, bandit.name, name)
+    except CorruptDataError:
+        if not rescan:
+            raise
+        stored = Position()  # the marks beside the counts tell what is applied
     log.verify(stored)
     start = Position() if rescan else stored
     run = _Run(bandit, name)

@@ -192,12 +192,14 @@ class LogitBeta:
         gap = (np.expm1(-0.5 * np.log1p(value)) + slope / (1.0 + slope)) / root
         density = np.exp(-0.5 * r * r - _LOG_SQRT_2PI)
         tail = special.ndtr(-np.abs(r)) + np.where(r < 0, gap, -gap) * density
-        return np.clip(tail, 0.0, 1.0)
+        clipped: FloatArray = np.clip(tail, 0.0, 1.0)
+        return clipped
 
 
 def log_expit(t: FloatArray) -> FloatArray:
     """Return log(x) of the x whose logit is t."""
-    return -np.logaddexp(0.0, -t)
+    log_x: FloatArray = -np.logaddexp(0.0, -t)
+    return log_x
 
 
 def logit_of_log(log_x: FloatArray) -> FloatArray:

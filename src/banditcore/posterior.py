@@ -7,7 +7,6 @@ for every arm (`Prior`), or its own (`ArmPriors`). `posteriors` does a whole tre
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -48,7 +47,7 @@ class Prior:
     def __post_init__(self) -> None:
         for name in ("a", "b"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
                 raise InvalidTypeError(describe(f"prior {name}", value, "a number above 0"))
             if not (math.isfinite(value) and value > 0):
                 raise InvalidValueError(describe(f"prior {name}", value, "finite and above 0"))
@@ -196,7 +195,7 @@ class Posterior:
             1e-3..1e12 their probabilities are right to
             1e-9. A bound below the smallest float is 0.
         """
-        if isinstance(level, bool) or not isinstance(level, numbers.Real):
+        if isinstance(level, bool) or not isinstance(level, int | float | np.integer | np.floating):
             raise InvalidTypeError(describe("level", level, "a number between 0 and 1"))
         if not 0 < level < 1:
             raise InvalidValueError(describe("level", level, "between 0 and 1, such as 0.9"))

@@ -9,10 +9,6 @@ The inner probability is a Poisson-binomial one. For the first rank it is the pr
 others' 1 - S_j; else polynomials (1 - S_j) + S_j z are multiplied up a binary tree over the
 arms and back down, which gives the product of all but one without any division.
 
-The axis. Between two neighbouring weights v < w the integral runs over the logit of y / w: there
-the densities of arms of weight w, which may be singular at y = w, are smooth and their distance
-from w keeps its digits. With equal weights it is one logit axis for all.
-
 The error is measured, not assumed: over each panel the sum over arms is the rise of a
 distribution function, known at the panel's ends; a panel where the quadrature misses it, or
 where two rules differ on single arms, is halved.
@@ -20,15 +16,14 @@ where two rules differ on single arms, is halved.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from banditcore.arrays import eligible_mask, parameters, positive_int, weights
+from banditcore.contest import Contest, Panels, lay_out, log_lower
 from banditcore.errors import NumericalError, describe
-from banditcore.logit_beta import LogitBeta, log_expit, logit_of_log
-from banditcore.quadrature import GAUSS_WEIGHTS, NODES, RUNNING, WEIGHTS, partition
+from banditcore.logit_beta import LogitBeta, log_expit
+from banditcore.quadrature import GAUSS_WEIGHTS, NODES, RUNNING, WEIGHTS
 
 __all__ = ["rank_probabilities", "top_probabilities"]
 
@@ -36,10 +31,6 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 BoolArray = NDArray[np.bool_]
 
-_DROP = 37.0  # mass outside the drop points of one arm: below 1e-16
-_INNER_DROPS = (0.0, 2.0, 10.0)  # 0, 2 and 4.5 standard deviations of a normal
-_LOG_NEGLIGIBLE = -37.0
-_ANCHOR_FROM = 2.0  # an arm with mass beyond this logit gets an axis of its own weight
 _PANEL_ERROR = 1e-12
 _RULES_DIFFER = 1e-7  # of the 10-point rule; the 21-point rule is then right beyond 1e-11
 _DENSITY_ERROR = 3e-13  # of one arm's density integrated over a panel
@@ -73,8 +64,8 @@ def top_probabilities(
     -------
     (n,) float64
         In [0, 1]; 0 for arms that are not eligible. The sum is min(k, eligible arms) within
-        1e-9. Absolute error below 1e-9 for parameters up to some 1e9, then growing to 1e-8;
-        an arm below about 1e-15 may be given as 0.
+        1e-9. Absolute error below 1e-10 for parameters up to 1e9, below 1e-9 up to 1e12; a
+        probability below about 1e-15 may be given as 0.
 
     Raises
     ------
@@ -140,8 +131,8 @@ def _ranks(a: FloatArray, b: FloatArray, w: FloatArray, k: int) -> FloatArray:
     )
     kind_of = kind_of.reshape(-1)
     log_w, a, b = kinds.T
-    contest = _Contest(LogitBeta(a, b), log_w - log_w.max(), copies)
-    contest, panels = _lay_out(contest, k)
+    contest = Contest(LogitBeta(a, b), log_w - log_w.max(), copies)
+    contest, panels = lay_out(contest, k)
     ranks = np.zeros((len(kinds), k))
     ranks[contest.origin] = _integrate(contest, panels, k)
     sums = copies @ ranks
@@ -158,136 +149,7 @@ def _ranks(a: FloatArray, b: FloatArray, w: FloatArray, k: int) -> FloatArray:
     return answer
 
 
-class _Contest:
-    """Kinds of arms that meet: a Beta, a log-weight <= 0 and a number of copies each."""
-
-    def __init__(
-        self, beta: LogitBeta, log_w: FloatArray, copies: IntArray, origin: IntArray | None = None
-    ) -> None:
-        self.beta, self.log_w, self.copies = beta, log_w, copies
-        self.origin = np.arange(len(log_w)) if origin is None else origin
-        self.low, self.high = beta.drop_points(_DROP)
-
-    def __len__(self) -> int:
-        return len(self.log_w)
-
-    def take(self, which: BoolArray) -> _Contest:
-        """Return the contest of the kinds under the mask alone."""
-        return _Contest(
-            self.beta.take(which), self.log_w[which], self.copies[which], self.origin[which]
-        )
-
-    def logits(self, anchor: FloatArray, tau: FloatArray) -> tuple[FloatArray, BoolArray]:
-        """Return every kind's own logit at the points y = exp(anchor) expit(tau), (m,) each.
-
-        Returns
-        -------
-        own, within : (n, m)
-            The logit, and whether y is below the kind's weight; where not, the logit is 0.
-        """
-        own = logit_of_log((anchor - self.log_w[:, None]) + log_expit(tau))
-        own = np.where(anchor == self.log_w[:, None], tau, own)
-        within = np.isfinite(own)
-        return np.where(within, own, 0.0), within
-
-    def tails(self, own: FloatArray, within: BoolArray) -> tuple[FloatArray, FloatArray]:
-        """Return P(y_i <= y) and P(y_i > y), (n, m), at what `logits` returned."""
-        lower, upper = self.beta.tails(own)
-        return np.where(within, lower, 1.0), np.where(within, upper, 0.0)
-
-    def on_axis(self, anchor: float, logit: FloatArray) -> FloatArray:
-        """Return the tau, (n,), of each kind's own `logit`, on the axis of weight exp(anchor)."""
-        there = logit_of_log((self.log_w - anchor) + log_expit(logit))
-        return np.where(self.log_w == anchor, logit, there)
-
-
-@dataclass(frozen=True, slots=True)
-class _Panels:
-    """(p,) pieces of the axis: log-weight each is anchored at, and its ends in tau."""
-
-    anchor: FloatArray
-    low: FloatArray
-    high: FloatArray
-
-
-def _lay_out(contest: _Contest, k: int) -> tuple[_Contest, _Panels]:
-    """Return the kinds that can be among the top k, and panels over all y where that happens."""
-    bottom = _bottom(contest, k)
-    top_axis = contest.on_axis(0.0, contest.high)
-    if not np.any(top_axis > bottom):  # all arms below the last float under the largest weight
-        bottom = float(top_axis.max()) - 1.0
-    contest = contest.take(top_axis >= bottom)
-    low_y, high_y = log_expit(np.array([bottom, contest.on_axis(0.0, contest.high).max()]))
-    anchors = np.unique(contest.log_w[contest.high > _ANCHOR_FROM])
-    anchors = np.append(anchors[(anchors >= low_y) & (anchors < 0.0)], 0.0)
-    found: list[tuple[float, FloatArray]] = []
-    previous = -np.inf  # log y where the segment before ended
-    for anchor in anchors.tolist():
-        own = contest.log_w == anchor
-        if anchor == 0.0:
-            start = bottom
-            end = float(contest.on_axis(0.0, contest.high).max())
-        else:
-            start = float(logit_of_log(np.array([low_y - anchor]))[0])
-            # Mass of this weight's arms may sit closer to it than a float can tell.
-            start = min(start, float(contest.low[own].min()))
-            end = max(40.0, float(contest.high[own].max()))
-        if previous > -np.inf:
-            start = float(logit_of_log(np.array([previous - anchor]))[0])
-        previous = anchor
-        if start < end:
-            found.append((anchor, _edges(contest, anchor, start, end)))
-        if anchor >= high_y:
-            break
-    return contest, _Panels(
-        np.concatenate([np.full(len(edges) - 1, anchor) for anchor, edges in found]),
-        np.concatenate([edges[:-1] for _, edges in found]),
-        np.concatenate([edges[1:] for _, edges in found]),
-    )
-
-
-def _bottom(contest: _Contest, k: int) -> float:
-    """Return a tau at anchor 0 that fewer than k arms exceed with negligible probability."""
-    lows, highs = (contest.on_axis(0.0, end) for end in (contest.low, contest.high))
-    order = np.argsort(-lows, kind="stable")
-    enough = int(np.searchsorted(np.cumsum(contest.copies[order]), k))
-    low, high = float(lows[order[enough]]), float(highs.max())
-    if len(contest) <= 32 or not np.isfinite(high):
-        return low
-    certain = low
-    for _ in range(20):
-        middle = 0.5 * (low + high)
-        if _log_chance(contest, middle, k, rough=True) < _LOG_NEGLIGIBLE - 3.0:
-            low = middle
-        else:
-            high = middle
-    return low if _log_chance(contest, low, k, rough=False) < _LOG_NEGLIGIBLE else certain
-
-
-def _log_chance(contest: _Contest, tau: float, k: int, *, rough: bool) -> float:
-    """Return a bound of log P(fewer than k arms exceed the y at `tau`, anchor 0)."""
-    own, within = contest.logits(np.zeros(1), np.array([tau]))
-    lower, upper = contest.beta.rough_tails(own) if rough else contest.beta.tails(own)
-    lower, upper = np.where(within, lower, 1.0), np.where(within, upper, 0.0)
-    if k == 1:
-        return float(contest.copies @ _log_lower(lower, upper)[:, 0])
-    # Chernoff's bound for at most k - 1 of independent events with `mean` expected
-    mean, most = float(contest.copies @ upper[:, 0]), k - 1
-    return most - mean + most * float(np.log(mean / most)) if mean > most else 0.0
-
-
-def _edges(contest: _Contest, anchor: float, start: float, end: float) -> FloatArray:
-    """Return panel edges as fine as the arms that have mass there."""
-    ends = [contest.low, contest.high]
-    for drop in _INNER_DROPS:
-        ends.extend(contest.beta.drop_points(drop) if drop else (contest.beta.mode,))
-    points = np.sort(np.stack([contest.on_axis(anchor, end) for end in ends]), axis=0)
-    lows, highs = points[:-1].ravel(), points[1:].ravel()
-    inside = np.isfinite(lows)
-    return partition(start, end, lows[inside], np.minimum(highs[inside], 1e300), end - start)
-
-
-def _integrate(contest: _Contest, panels: _Panels, k: int) -> FloatArray:
+def _integrate(contest: Contest, panels: Panels, k: int) -> FloatArray:
     """Return (n, k): each kind's probability, a copy, at each rank."""
     total = np.zeros((len(contest), k))
     # What the densities themselves are worth: logits of narrow arms have few digits left.
@@ -306,11 +168,11 @@ def _integrate(contest: _Contest, panels: _Panels, k: int) -> FloatArray:
             break
         anchor, low, high = panels.anchor[doubtful], panels.low[doubtful], panels.high[doubtful]
         middle = 0.5 * (low + high)
-        panels = _Panels(np.tile(anchor, 2), np.append(low, middle), np.append(middle, high))
+        panels = Panels(np.tile(anchor, 2), np.append(low, middle), np.append(middle, high))
     return total
 
 
-def _chunks(contest: _Contest, panels: int, k: int) -> list[slice]:
+def _chunks(contest: Contest, panels: int, k: int) -> list[slice]:
     """Cut the panels so that the temporaries of one cut stay within some tens of megabytes."""
     arms = int(contest.copies.sum()) if k > 1 else len(contest)
     floats = (len(NODES) + 2) * (8 * len(contest) + (4 * k * arms if k > 1 else 0))
@@ -319,7 +181,7 @@ def _chunks(contest: _Contest, panels: int, k: int) -> list[slice]:
 
 
 def _panel_sums(
-    contest: _Contest, panels: _Panels, part: slice, k: int
+    contest: Contest, panels: Panels, part: slice, k: int
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Integrate each panel of `part`.
 
@@ -358,7 +220,7 @@ def _panel_sums(
 
 
 def _tails_of_panels(
-    contest: _Contest, own: FloatArray, within: BoolArray, density: FloatArray, half: FloatArray
+    contest: Contest, own: FloatArray, within: BoolArray, density: FloatArray, half: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Return P(y_i <= y) and P(y_i > y), (n, p * points), for arrays (n, p, points).
 
@@ -388,17 +250,11 @@ def _tails_of_panels(
     return lower.reshape(len(contest), -1), upper.reshape(len(contest), -1)
 
 
-def _log_lower(lower: FloatArray, upper: FloatArray) -> FloatArray:
-    """Return log(lower) with all its digits; far below any product that matters, -1e4."""
-    half = np.log(np.maximum(lower, 1e-300))
-    return np.where(upper < 0.5, np.log1p(-np.minimum(upper, 0.5)), half)
-
-
 def _product_of_others(
     lower: FloatArray, upper: FloatArray, copies: IntArray
 ) -> tuple[FloatArray, FloatArray]:
     """Return P(none of the others exceeds y), (1, n, m), and P(none at all does), (1, m)."""
-    logs = _log_lower(lower, upper)
+    logs = log_lower(lower, upper)
     together = copies @ logs
     return np.exp(together - logs)[None], np.exp(together)[None]
 

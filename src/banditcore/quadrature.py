@@ -88,7 +88,5 @@ def partition(
             lows, limits, highs = lows[open_], limits[open_], highs[open_]
         # A later interval limits a panel only from where it begins.
         reach = min(longest, float(np.maximum(limits, lows - here).min(initial=np.inf)))
-        reached = here + max(reach, 4.0 * float(np.spacing(abs(here))))
-        # No sliver at the end.
-        edges.append(end if reached + 0.25 * reach >= end else reached)
+        edges.append(min(here + max(reach, 4.0 * float(np.spacing(abs(here)))), end))
     return np.array(edges)

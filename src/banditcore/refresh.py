@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from numpy.typing import NDArray
 
 from banditcore.arrays import positive_int
 from banditcore.counts import ArmCounts, merge
-from banditcore.errors import CorruptDataError, InvalidValueError, describe
+from banditcore.errors import CorruptDataError, InvalidTypeError, InvalidValueError, describe
 from banditcore.identifiers import check_segment
 from banditcore.posterior import Prior, posteriors
 from banditcore.segments import is_within, lineage, parent, with_ancestors
@@ -89,6 +91,7 @@ class RefreshReport:
 class _Job:
     """All that a worker needs for one segment. `url` may hold a password: not in the repr."""
 
+    token: str  # of the caller's store, for threads of its process
     url: str = field(repr=False)
     bandit: str
     segment: str
@@ -147,36 +150,31 @@ def refresh(
     targets = _targets(existing, segments)
     counts, version, failed = _summed_counts(bandit, existing, targets)
     known = posteriors(counts, bandit.prior)
-    jobs = [
-        _Job(
-            bandit.store.url,
-            bandit.name,
-            segment,
-            version,
-            known[segment].arms,
-            known[segment].alpha,
-            known[segment].beta,
-            slates,
-            depth,
-        )
-        for segment in targets
-        if segment in known
-    ]
-    done = len(failed)
-    results: dict[str, bool] = {}
-    with _shared(bandit.store), _executor(executor) as pool:
-        for segment, outcome in _run(pool, jobs):
-            done += 1
-            if isinstance(outcome, bool):
-                results[segment] = outcome
-            else:
-                failed[segment] = outcome
+    results: dict[str, bool | str] = {}
+    with _lent(bandit.store) as token, _executor(executor) as pool:
+        jobs = [
+            _Job(
+                token,
+                bandit.store.url,
+                bandit.name,
+                segment,
+                version,
+                posterior.arms,
+                posterior.alpha,
+                posterior.beta,
+                slates,
+                depth,
+            )
+            for segment, posterior in known.items()
+        ]
+        for segment, outcome in chain(failed.items(), _run(pool, jobs)):
+            results[segment] = outcome
             if progress is not None:
-                progress(done, len(targets), segment)
+                progress(len(results), len(targets), segment)
     return RefreshReport(
-        tuple(segment for segment in targets if results.get(segment) is True),
-        {segment: failed[segment] for segment in targets if segment in failed},
-        tuple(segment for segment in targets if results.get(segment) is False),
+        tuple(segment for segment in targets if results[segment] is True),
+        {segment: why for segment in targets if isinstance(why := results[segment], str)},
+        tuple(segment for segment in targets if results[segment] is False),
         time.monotonic() - started,
     )
 
@@ -184,10 +182,10 @@ def refresh(
 def _targets(existing: Sequence[str], wanted: Sequence[str] | None) -> list[str]:
     if wanted is None:
         return with_ancestors(existing)
-    if isinstance(wanted, str):
-        raise InvalidValueError(describe("segments", wanted, f"a list: write [{wanted!r}]"))
+    if isinstance(wanted, (str, bytes)) or not isinstance(wanted, Iterable):
+        raise InvalidTypeError(describe("segments", wanted, "a list of segments"))
+    wanted = [check_segment(segment) for segment in wanted]
     for segment in wanted:
-        check_segment(segment)
         if not any(is_within(path, segment) for path in existing):
             raise InvalidValueError(
                 describe("segment", segment, "nothing was ever recorded there or below")
@@ -261,21 +259,25 @@ def _read_each(
 
 # Workers.
 
-_stores: dict[str, Store] = {}  # of this process, by url
+_lent_stores: dict[str, Store] = {}  # to threads of this process, by token, during one refresh
+_own_stores: dict[str, Store] = {}  # of a worker process, by url, as long as it lives
 
 
 @contextmanager
-def _shared(store: Store) -> Iterator[None]:
-    """Let workers of this very process use the caller's store."""
-    before = _stores.get(store.url)
-    _stores[store.url] = store
+def _lent(store: Store) -> Iterator[str]:
+    """Let workers of this very process use the caller's store; yield what finds it."""
+    token = uuid.uuid4().hex
+    _lent_stores[token] = store
     try:
-        yield
+        yield token
     finally:
-        if before is None:
-            del _stores[store.url]
-        else:
-            _stores[store.url] = before
+        del _lent_stores[token]
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # what a container or taskset leaves; macOS has neither
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextmanager
@@ -283,7 +285,7 @@ def _executor(given: Executor | None) -> Iterator[Executor]:
     if given is not None:
         yield given
         return
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+    with ThreadPoolExecutor(_cores()) as threads:
         yield threads
 
 
@@ -305,9 +307,9 @@ def _run(pool: Executor, jobs: Sequence[_Job]) -> Iterator[tuple[str, bool | str
 
 
 def _draw_and_publish(job: _Job) -> bool:
-    store = _stores.get(job.url)
+    store = _lent_stores.get(job.token) or _own_stores.get(job.url)
     if store is None:
-        store = _stores[job.url] = connect(job.url)  # lives as long as the worker process
+        store = _own_stores[job.url] = connect(job.url)
     bank = draw_bank(job.alpha, job.beta, slates=job.slates, depth=job.depth, threads=1)
     snapshot = Snapshot(job.bandit, job.segment, job.version, job.arms, job.alpha, job.beta, bank)
     return publish(store, job.bandit, job.segment, encode(snapshot), job.version)

@@ -196,7 +196,7 @@ def test_pipes_get_lines_with_tabs_and_no_control_characters(capsys, store):
         (["recommend", "--bandit", "no"], "bandit is 'no': the store has none yet"),
         (["recommend", "--bandit", "no", "--segment", "a//b"], "a path has no empty part"),
         (["inspect", "no"], "bandit is 'no': the store has none yet"),
-        (["inspect", "--url", "http://x"], "http"),
+        (["inspect", "--url", "http://x"], "store url cannot be used"),
     ],
 )
 def test_what_cannot_be_used_is_2_and_changes_nothing(

@@ -56,7 +56,7 @@ def test_the_demo_counts_once_however_often_it_runs(capsys, tmp_path, cache):
         out, err = capsys.readouterr()
         report = json.loads(out)
         assert (report["trials"], report["successes"]) == (6 * ROWS, 6 * clicks)
-        assert f"holds {6 * ROWS} trials and {6 * clicks} successes" in err
+        assert err == ""
         for campaign in report["campaigns"]:
             assert campaign["applied"] == (0 if turn else 2 * ROWS)
             assert (campaign["duplicate"], campaign["refused"], campaign["failed"]) == (0, 0, {})
@@ -68,7 +68,7 @@ def test_the_demo_counts_once_however_often_it_runs(capsys, tmp_path, cache):
                 assert 0 <= arm["low"] < arm["mean"] < arm["high"] <= 1
                 assert 0 <= arm["top"] <= 1
     assert main(arguments) == 0
-    out, err = capsys.readouterr()
+    out = capsys.readouterr().out
     assert "fashion-men\t0\t0\t0\t8" in out
     assert out.count("ingested before") == len(CAMPAIGNS)
     assert out.endswith(f"holds {6 * ROWS} trials and {6 * clicks} successes.\n")

@@ -90,7 +90,9 @@ def test_rates_are_the_same_draws_as_log_odds(grid_draws):
 def test_arms_are_independent_of_each_other_and_of_their_second_gamma():
     """Correlations of neighbours in arm and row; 5.3 sigma is a false alarm of 1e-7 each."""
     n, rows = 64, 50_000
-    uniform = special.betainc(2.0, 3.0, sample_beta(np.full(n, 2.0), np.full(n, 3.0), size=rows, seed=5))
+    uniform = special.betainc(
+        2.0, 3.0, sample_beta(np.full(n, 2.0), np.full(n, 3.0), size=rows, seed=5)
+    )
     centred = (uniform - 0.5) * np.sqrt(12.0)
     limit = 5.3 / np.sqrt(rows * n)
     for shift in (1, 2, 31, 32):

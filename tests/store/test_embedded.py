@@ -7,7 +7,9 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -168,6 +170,14 @@ def test_a_killed_server_loses_nothing_and_leaves_no_obstacle(directory: Path) -
     use.close()
 
 
+@contextmanager
+def ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        process.kill()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
 def test_a_killed_supervisor_takes_the_server_along(directory: Path) -> None:
     use = EmbeddedServer.open(directory)
@@ -195,7 +205,7 @@ def test_a_server_whose_supervisor_is_gone_is_replaced(directory: Path) -> None:
         stdout=subprocess.DEVNULL,
     )
     os.close(lock)
-    with orphan:
+    with orphan, ended(orphan):
         wait_until((directory / "server.sock").exists, "the orphan does not start")
         with redis.Redis(unix_socket_path=str(directory / "server.sock")) as client:
             wait_until(lambda: bool(client.ping()), "the orphan does not answer")
@@ -204,17 +214,23 @@ def test_a_server_whose_supervisor_is_gone_is_replaced(directory: Path) -> None:
         with opened(directory) as client:
             assert client.incr("n") == 2
             assert run_id(client) != before
-        assert orphan.wait() == 0
+        assert orphan.wait(timeout=20) == 0
 
 
 def test_ignored_and_blocked_signals_of_the_host_do_not_reach_the_server(directory: Path) -> None:
-    blocked = {signal.SIGTERM, signal.SIGCHLD}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD})
     ignored = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
         with opened(directory) as client:
-            assert client.incr("n") == 1
-        stopped(directory)
+            pid = server_pid(client)
+            client.bgrewriteaof()  # by a child, whose end the server must see
+            wait_until(lambda: not client.info("persistence")["aof_rewrite_in_progress"], "no end")
+            assert client.info("persistence")["aof_last_bgrewrite_status"] == "ok"
+        try:
+            stopped(directory)
+        except TimeoutError:
+            os.kill(pid, signal.SIGKILL)
+            raise
     finally:
         signal.signal(signal.SIGCHLD, ignored)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -12,7 +12,7 @@ import pytest
 from banditcore.errors import CorruptDataError, StoreUnfitError
 from banditcore.events import EventColumns
 from banditcore.grouping import SegmentEvents, by_segment
-from banditcore.store import Store, connect, keys, statistics
+from banditcore.store import Store, connect, index, keys, statistics
 from banditcore.store.statistics import Statistics
 from banditcore.store.updates import BatchUpdate, OrderedUpdate, UniqueUpdate
 from banditcore.store.version import SegmentVersion
@@ -63,6 +63,8 @@ def test_an_ordered_update_counts_once(any_store: Store) -> None:
     [outcome] = stats.apply([ordered(["a", "b", "a"], "", "10")])
     assert (outcome.word, outcome.applied, outcome.duplicate) == ("ALREADY", 0, 3)
     assert counts(stats) == {"a": (2, 2), "b": (1, 1)}
+    assert index.segments(any_store, "bandit") == ["s"]
+    assert index.bandits(any_store) == ["bandit"]
     assert stats.marks(["s", "other"], keys.mark_field("src", "0")) == [(0, "10"), (0, "")]
 
 
@@ -132,6 +134,16 @@ def test_an_id_is_known_for_the_window_and_forgotten_in_the_end(
     assert counts(stats) == {"a": (expected, expected)}
 
 
+def test_ids_of_a_bucket_before_last_are_forgotten_one_and_all(any_store: Store) -> None:
+    bucket = 2 * HOUR
+    start = np.ceil(NOW / bucket) * bucket
+    stats = make(any_store)
+    stats.apply([batch("old", ["a"], start)])
+    stats.apply([batch("new", ["a"], start + 2 * bucket)])  # takes over the old one's set
+    [outcome] = stats.apply([batch("old", ["a"], start + 2 * bucket)])
+    assert outcome.applied == 1
+
+
 def test_without_a_clock_of_its_own_the_window_follows_the_server(any_store: Store) -> None:
     stats = make(any_store)
     assert [stats.apply([batch("id", ["a"], None)])[0].applied for _ in range(3)] == [1, 0, 0]
@@ -173,10 +185,12 @@ def test_the_edges_of_chunks(any_store: Store, slots: int) -> None:
     arms = [f"{i}" for i in range(slots)]
     stats.add_arms("s", arms)
     assert counts(stats) == dict.fromkeys(arms, (0, 0))
-    stats.apply([batch("last", arms[-1:])])
-    assert counts(stats) == {**dict.fromkeys(arms, (0, 0)), arms[-1]: (1, 1)}
+    for name, successes in (("lost", 0.0), ("won", 1.0)):
+        update = BatchUpdate(events(arms[-1:], successes), keys.event_digest(name), NOW)
+        stats.apply([update])
+    assert counts(stats) == {**dict.fromkeys(arms, (0, 0)), arms[-1]: (2, 1)}
     assert stats.retire("s", arms[:-1]) == slots - 1
-    assert counts(stats) == {arms[-1]: (1, 1)}
+    assert counts(stats) == {arms[-1]: (2, 1)}
     assert stats.retire("s", arms[-1:]) == 1
     assert counts(stats) == {}
     assert stats.retire("s", arms) == 0
@@ -209,6 +223,17 @@ def test_the_landmark_moves_before_weights_overflow(any_store: Store) -> None:
     old = BatchUpdate(events(["a"], 1.0, NOW), keys.event_digest("old"), NOW)
     assert stats.apply([old])[0].applied == 1
     assert counts(stats, times[-1])["a"][0] == pytest.approx(1.0, rel=1e-12)
+
+
+def test_a_writer_that_missed_a_landmark_move_uses_the_new_weights(any_store: Store) -> None:
+    one, two = make(any_store, 10.0), make(any_store, 10.0)
+    for i, writer in enumerate((one, two)):
+        writer.apply([BatchUpdate(events(["a"], 1.0), keys.event_digest(f"{i}"), NOW)])
+    later = NOW + 5_010
+    one.apply([BatchUpdate(events(["a"], 1.0, later), keys.event_digest("far"), NOW)])
+    # By the landmark that it remembers, this event would weigh 2**500.
+    two.apply([BatchUpdate(events(["a"], 1.0, later - 10), keys.event_digest("too"), NOW)])
+    assert counts(one, later)["a"][0] == pytest.approx(1.5, rel=1e-12)
 
 
 def test_another_half_life_leaves_the_counts_of_that_moment(any_store: Store) -> None:
@@ -317,7 +342,9 @@ def test_a_lost_reply_is_not_a_second_count(function: bytes) -> None:
         }[function]
         for i in range(4):
             proxy.lose_next_reply(function)
-            stats.apply([update(i)])
+            [outcome] = stats.apply([update(i)])
+            if function != b"_apply_unique":  # which cannot tell its own ids from earlier ones
+                assert (outcome.applied, outcome.duplicate) == (2, 0)
         assert proxy.lost == 4
         each = 8 if function == b"_apply_unique" else 4
         assert counts(stats)["a"] == (each, each)

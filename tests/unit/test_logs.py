@@ -252,6 +252,15 @@ def test_many_bad_rows_are_each_found(tmp_path):
     assert [reject.line for reject in batch.rejects] == [i + 2 for i in range(1000) if i % 3]
 
 
+def test_good_rows_keep_their_offsets_among_bad_ones(tmp_path):
+    lines = ["IN,a", f"IN,b,1,{T0}", f"IN,c,x,{T0}", f"IN,d,1,{T0}", f"IN,e,2,{T0}", "IN"]
+    text = "segment,arm,reward,time\n" + "".join(line + "\n" for line in lines)
+    batch = only(log_of(tmp_path / "x.csv", text))
+    assert batch.events.arms == ["b", "d"]
+    assert batch.offsets.tolist() == [text.index("IN,c"), text.index("IN,e")]
+    assert [reject.line for reject in batch.rejects] == [2, 4, 6, 7]
+
+
 def test_a_well_formed_record_of_several_lines_is_rejected_whole(tmp_path):
     # Its second line looks like an event; it is text inside quotes and must not count.
     text = f'segment,arm,reward,time\nIN,"x\n{GOOD}\n",1\n{GOOD}\n'

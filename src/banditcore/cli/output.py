@@ -59,8 +59,9 @@ class Output:
             sys.stdout.write(json.dumps(content, allow_nan=False) + "\n")
 
     def line(self, text: str) -> None:
-        """Write a line of the result; with JSON to stderr."""
-        (self._err if self.as_json else self._out).print(Text(text))
+        """Write a line of the result; with JSON nothing."""
+        if not self.as_json:
+            self._out.print(Text(text))
 
     def warn(self, text: str) -> None:
         """Write a diagnostic."""
@@ -79,7 +80,7 @@ class Output:
         table = Table(title=Text(title), title_justify="left")
         for index, column in enumerate(columns):
             number = bool(rows) and isinstance(rows[0][index], (int, float))
-            table.add_column(Text(column), justify="right" if number else "left")
+            table.add_column(Text(column), justify="right" if number else "left", overflow="fold")
         for row in cells:
             table.add_row(*map(Text, row))
         self._out.print(table)

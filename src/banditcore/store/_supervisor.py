@@ -43,7 +43,8 @@ def main(plan_text: str) -> int:
     """Take the locks, leave the supervisor running in the background."""
     plan: dict[str, Any] = json.loads(plan_text)
     os.umask(0o077)
-    # Whatever the host program blocks or ignores, a server must see SIGTERM, and its end be seen.
+    # The host program may block or ignore signals, and both are inherited: a server that does not
+    # see SIGTERM never stops, one that ignores SIGCHLD never finishes a rewrite of its file.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     held = [_exclusive(plan["server"]), _exclusive(plan["supervisor"])]
