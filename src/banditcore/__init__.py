@@ -22,9 +22,10 @@ from banditcore.events import Event
 from banditcore.ingest import IngestReport, ingest_log
 from banditcore.logs import ColumnMap, EventLog
 from banditcore.posterior import Posterior, Prior
+from banditcore.propensity import rank_probabilities, top_probabilities
 from banditcore.recommendation import Recommendation
 from banditcore.refresh import RefreshReport
-from banditcore.sampling import active_kernel, sample_beta, thompson_topk
+from banditcore.sampling import active_kernel, quantile, sample_beta, thompson_topk
 from banditcore.serving import Recommender
 from banditcore.store import Store, connect
 
@@ -57,6 +58,9 @@ __all__ = [
     "active_kernel",
     "connect",
     "ingest_log",
+    "quantile",
+    "rank_probabilities",
     "sample_beta",
     "thompson_topk",
+    "top_probabilities",
 ]

@@ -262,7 +262,8 @@ def _times(column: Any, n: int, now: float) -> FloatArray:
             raise InvalidValueError(describe(f"time[{row}]", "NaT", "every event needs a time"))
         # Whole seconds first: float64 does not hold nanoseconds since 1970.
         whole = given.astype("datetime64[s]")
-        return whole.astype(np.int64) + (given - whole) / np.timedelta64(1, "s")
+        seconds: FloatArray = whole.astype(np.int64) + (given - whole) / np.timedelta64(1, "s")
+        return seconds
     if given.dtype == object:
         return np.array(
             [_seconds(row, value, now) for row, value in enumerate(given)], dtype=np.float64

@@ -7,6 +7,7 @@ for every arm (`Prior`), or its own (`ArmPriors`). `posteriors` does a whole tre
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -46,12 +47,10 @@ class Prior:
 
     def __post_init__(self) -> None:
         for name in ("a", "b"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-                raise InvalidTypeError(describe(f"prior {name}", value, "a number above 0"))
+            value = _real(f"prior {name}", getattr(self, name))
             if not (math.isfinite(value) and value > 0):
                 raise InvalidValueError(describe(f"prior {name}", value, "finite and above 0"))
-            object.__setattr__(self, name, float(value))
+            object.__setattr__(self, name, value)
 
     @classmethod
     def parse(cls, text: str) -> Prior:
@@ -195,12 +194,11 @@ class Posterior:
             1e-3..1e12 their probabilities are right to
             1e-9. A bound below the smallest float is 0.
         """
-        if isinstance(level, bool) or not isinstance(level, int | float | np.integer | np.floating):
-            raise InvalidTypeError(describe("level", level, "a number between 0 and 1"))
+        level = _real("level", level)
         if not 0 < level < 1:
             raise InvalidValueError(describe("level", level, "between 0 and 1, such as 0.9"))
         # Not scipy's inverse: for a = 1e3 and b = 1e10 it is off by a factor of 2.
-        tail = (1.0 - float(level)) / 2.0
+        tail = (1.0 - level) / 2.0
         low = special.expit(LogitBeta(self.alpha, self.beta).quantile(tail))
         high = special.expit(-LogitBeta(self.beta, self.alpha).quantile(tail))
         return low, high
@@ -317,6 +315,15 @@ def _child_priors(own: _Columns, above: _Columns, prior: ArmPriors) -> ArmPriors
     return ArmPriors(
         np.maximum(kappa * mean, _MIN_PARAMETER), np.maximum(kappa * (1.0 - mean), _MIN_PARAMETER)
     )
+
+
+def _real(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise InvalidTypeError(describe(name, value, "a real number"))
+    try:
+        return float(value)
+    except OverflowError:  # an int beyond all floats
+        return math.inf
 
 
 def _failures(trials: FloatArray, successes: FloatArray) -> FloatArray:

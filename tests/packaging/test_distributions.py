@@ -10,7 +10,6 @@ import sys
 import tarfile
 import tomllib
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,8 +33,15 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def built(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sources(tree: Path) -> frozenset[str]:
+    """The tree's files, listed before a build adds its own."""
+    return frozenset(str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="module")
+def built(tree: Path, sources: frozenset[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the source distribution, and the wheel that was built from it."""
+    assert "src/banditcore/__init__.py" in sources
     into = tmp_path_factory.mktemp("dist")
     # Offline and quick: the build tools are those of this environment.
     done = subprocess.run(
@@ -76,22 +82,18 @@ def run(installed: Path, *command: str) -> str:
     return done.stdout
 
 
-def files(top: Path) -> Iterator[str]:
-    return (str(path.relative_to(top)) for path in top.rglob("*") if path.is_file())
-
-
 def version() -> str:
     return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
 
 
-def test_the_sdist_is_the_whole_project(tree: Path, built: Path) -> None:
+def test_the_sdist_is_the_whole_project(sources: frozenset[str], built: Path) -> None:
     name = f"banditcore-{version()}"
     with tarfile.open(built / f"{name}.tar.gz") as archive:
         members = [member.name for member in archive if member.isfile()]
     made = {"PKG-INFO", "setup.cfg"}
     info = "src/banditcore.egg-info/"
     shipped = {member.removeprefix(f"{name}/") for member in members}
-    assert {path for path in shipped if not path.startswith(info)} == {*files(tree), *made}
+    assert {path for path in shipped if not path.startswith(info)} == sources | made
     # The kinds that are forgotten easily, in case the tree itself lacks them.
     for needed in (
         "_sampling.pyx",
@@ -104,12 +106,12 @@ def test_the_sdist_is_the_whole_project(tree: Path, built: Path) -> None:
     assert "src/banditcore/store/library.lua" in shipped
 
 
-def test_the_wheel_has_what_runs_and_no_sources(tree: Path, built: Path) -> None:
+def test_the_wheel_has_what_runs_and_no_sources(sources: frozenset[str], built: Path) -> None:
     [wheel] = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         members = set(archive.namelist())
-    package = tree / "src"
-    runs = {path for path in files(package) if Path(path).suffix in {".py", ".pyi", ".lua"}}
+    package = {path.removeprefix("src/") for path in sources if path.startswith("src/")}
+    runs = {path for path in package if Path(path).suffix in {".py", ".pyi", ".lua"}}
     info = f"banditcore-{version()}.dist-info"
     described = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "top_level.txt"}
     [compiled] = [path for path in members if path.endswith(".so")]

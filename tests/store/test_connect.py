@@ -299,6 +299,23 @@ def test_a_server_that_repeats_the_password(reply: str) -> None:
     _assert_no_canary(caught.value)
 
 
+def test_passwords_are_removed_from_the_whole_chain() -> None:
+    encoded = quote(CANARY, safe="")
+    error = exceptions.ConnectionError(f"read from {CANARY}", CANARY.encode())
+    error.__cause__ = OSError(5, f"no {encoded}", f"/{CANARY}")
+    error.__cause__.__context__ = ValueError(CANARY, [CANARY])
+    with (
+        scripted_server({b"INFO": _info()}) as port,
+        connect(f"redis://ann:{encoded}@127.0.0.1:{port}") as store,
+        pytest.raises(StoreError) as caught,
+        translating(store),
+    ):
+        raise error
+    _assert_no_canary(caught.value)
+    assert "read from ***" in str(caught.value)
+    assert str(error.__cause__) == "[Errno 5] no ***: '/***'"
+
+
 def test_loading(directory: Path) -> None:
     slow = {"appendonly": "yes", "dir": str(directory)}
     directory.mkdir()

@@ -191,6 +191,7 @@ def test_refuses_other_types() -> None:
         "unix://:{}@",
         "unix://:{}%00@/%00",
         "rediss://h?ssl_cert_reqs={}",
+        "rediss://h?ssl_check_hostname={}",
         "rediss://h?ssl_password={}&ssl_password=x",
     ],
 )

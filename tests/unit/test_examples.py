@@ -41,7 +41,8 @@ def assert_is_its_output(printed: str) -> None:
 
 
 def readme_block(language: str) -> str:
-    found = re.search(rf"^```{language}\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
+    readme = (ROOT / "README.md").read_text("utf-8")
+    found = re.search(rf"^```{language}\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
     assert found is not None
     return found[1]
 

@@ -44,7 +44,7 @@ def main(plan_text: str) -> int:
     plan: dict[str, Any] = json.loads(plan_text)
     os.umask(0o077)
     # The host program may block or ignore signals, and both are inherited: a server that does not
-    # see SIGTERM never stops, one that ignores SIGCHLD never finishes a rewrite of its file.
+    # see SIGTERM never stops, one that ignores SIGCHLD cannot see how its children end.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     held = [_exclusive(plan["server"]), _exclusive(plan["supervisor"])]

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import redis
 from redis import exceptions
@@ -291,8 +291,16 @@ def _scrub(error: BaseException, secrets: tuple[str, ...]) -> None:
             continue
         seen.add(id(link))
         chain += [link.__cause__, link.__context__]
-        text = str(link)
-        if any(secret in text for secret in secrets):
-            for secret in secrets:
-                text = text.replace(secret, "***")
-            link.args = (text,)
+        link.args = tuple(_clean(part, secrets) for part in link.args)
+        if isinstance(link, OSError):  # its text is not made of its args
+            link.strerror = _clean(link.strerror, secrets)
+            link.filename = _clean(link.filename, secrets)
+
+
+def _clean(part: Any, secrets: tuple[str, ...]) -> Any:
+    text = part if isinstance(part, str) else repr(part)
+    if not any(secret in text for secret in secrets):
+        return part
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
