@@ -80,6 +80,20 @@ def scripted_server(replies: Mapping[bytes, bytes]) -> Iterator[int]:
             thread.join()
 
 
+def info_reply(**changes: str) -> bytes:
+    """Return what a fit server says to INFO, with `changes`, as a reply for `scripted_server`."""
+    facts = {
+        "redis_version": "7.0.0",
+        "redis_mode": "standalone",
+        "loading": "0",
+        "role": "master",
+        "cluster_enabled": "0",
+        "maxmemory_policy": "noeviction",
+    } | changes
+    text = "".join(f"{name}:{value}\r\n" for name, value in facts.items()).encode()
+    return b"$%d\r\n%s\r\n" % (len(text), text)
+
+
 @dataclass(frozen=True)
 class RunningServer:
     """One server process and how to reach it."""

@@ -230,8 +230,11 @@ def _strings(name: str, column: Any, check: Callable[[object], str]) -> list[str
     try:
         for value in set(values):  # most ids stand in many rows
             check(value)
-    except (TypeError, BanditCoreError):  # the first is also what an unhashable value raises
+    except (TypeError, BanditCoreError):  # the former for a value that cannot be hashed
         for row, value in enumerate(values):
+            if not isinstance(value, str):
+                shown = describe(name, value, "an id must be a str")
+                raise InvalidTypeError(f"row {row}: {shown}") from None
             try:
                 check(value)
             except BanditCoreError as error:

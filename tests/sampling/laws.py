@@ -52,7 +52,11 @@ def pair_probabilities(a, b, weight=None, points=40_001):
     # On the axis y = log-odds (unweighted), or y = log(weight x rate). Cells of equal width.
     low, high = _ends(a, b, log_w, weighted=weight is not None)
     y = np.linspace(low, high, points)
-    if weight is None:
+    if weight is None:  # and finer where an arm is narrow
+        centre = special.digamma(a) - special.digamma(b)
+        width = np.sqrt(special.polygamma(1, a) + special.polygamma(1, b))
+        fine = centre[:, None] + width[:, None] * np.linspace(-8, 8, 4_001)
+        y = np.unique(np.concatenate([y, fine.ravel()]))
         cdf = cdf_of_log_odds(a[:, None], b[:, None], y)
     else:
         x = np.exp(np.minimum(y - log_w[:, None], 0.0))

@@ -114,7 +114,7 @@ def test_leaving_arms_out_changes_no_other_draw():
 
 
 def test_seeds():
-    a, b = columns(9)
+    a = b = np.full(9, 3.0)
     first = sample_beta(a, b, seed=123)
     np.testing.assert_array_equal(sample_beta(a, b, seed=np.int64(123)), first)
     np.testing.assert_array_equal(sample_beta(a, b, seed=np.random.SeedSequence(123)), first)
@@ -133,4 +133,4 @@ def test_the_bits_are_those_of_every_release():
     a, b = columns(257)
     digest = hashlib.sha256(sample_beta(a, b, size=20, seed=1).tobytes())
     digest.update(thompson_topk(a, b, 30, size=20, seed=1).tobytes())
-    assert digest.hexdigest() == "@"
+    assert digest.hexdigest() == "a9681f19a164e60892ed26c2ef630e26c3d01afd1c805676b9352dadac664b0e"

@@ -1,67 +1,39 @@
-"""Opening a store: what is refused and why, what an error says, and that no password shows."""
+"""Opening a store: what is refused and why, and that no password shows."""
 
 from __future__ import annotations
 
 import multiprocessing
-import os
 import pickle
-import shutil
-import signal
-import tempfile
 import time
-import traceback
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from redis import exceptions
 from redis.retry import Retry
 
 from banditcore.errors import (
-    BanditCoreError,
     InvalidTypeError,
     InvalidValueError,
     StoreError,
     StoreUnavailableError,
     StoreUnfitError,
 )
-from banditcore.store.connect import Store, connect, translated, translating
+from banditcore.store.connect import Store, connect, translating
 from banditcore.store.embedded import _is_locked
+from refusals import CANARY, refused
 from servers import (
     RunningServer,
     binaries,
     certificates,
     free_port,
+    info_reply,
     running_server,
     scripted_server,
     wait_until,
 )
 
-CANARY = "s3/c:r@e?t#%Canary"
 WRONG = "wr0ng-Canary"
-
-
-@contextmanager
-def refused(kind: type[BanditCoreError], match: str) -> Iterator[None]:
-    """Expect exactly `kind` with one line that matches, and no password anywhere in its chain."""
-    with pytest.raises(kind, match=match) as caught:
-        yield
-    assert type(caught.value) is kind
-    assert "\n" not in str(caught.value)
-    _assert_no_canary(caught.value)
-
-
-def _assert_no_canary(error: BaseException) -> None:
-    link: BaseException | None = error
-    while link is not None:
-        assert "anary" not in f"{link} {link!r} {link.args}"
-        link = link.__cause__ or link.__context__
-    assert "anary" not in "".join(
-        line for line in traceback.format_exception(error) if not line.startswith("  File")
-    )
 
 
 def with_login(server: RunningServer, login: str) -> str:
@@ -154,27 +126,6 @@ def test_nothing_there() -> None:
         connect("redis://name.invalid")
 
 
-def test_a_hung_server_is_given_up_in_time() -> None:
-    with running_server() as server, connect(server.url, timeout_s=0.1) as store:
-        os.kill(server.process.pid, signal.SIGSTOP)
-        with refused(StoreUnavailableError, "did not answer in time"):
-            connect(server.url, timeout_s=0.1)
-        with refused(StoreUnavailableError, "did not answer in time"):
-            store.server_time()
-        os.kill(server.process.pid, signal.SIGCONT)
-        assert store.server_time() > 0
-
-
-def test_an_increment_is_never_sent_twice() -> None:
-    with running_server() as server, connect(server.url, timeout_s=0.1) as store:
-        os.kill(server.process.pid, signal.SIGSTOP)
-        with pytest.raises(StoreUnavailableError), translating(store):
-            store.client.incr("n")
-        os.kill(server.process.pid, signal.SIGCONT)
-        wait_until(lambda: store.client.get("n") is not None, "the first one is lost")
-        assert store.client.get("n") == b"1"
-
-
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 def test_passwords(kind: str) -> None:
     if kind not in binaries():
@@ -244,24 +195,11 @@ def test_a_cluster_node() -> None:
         connect(server.url)
 
 
-def _info(**changes: str) -> bytes:
-    facts = {
-        "redis_version": "7.0.0",
-        "redis_mode": "standalone",
-        "loading": "0",
-        "role": "master",
-        "cluster_enabled": "0",
-        "maxmemory_policy": "noeviction",
-    } | changes
-    text = "".join(f"{name}:{value}\r\n" for name, value in facts.items()).encode()
-    return b"$%d\r\n%s\r\n" % (len(text), text)
-
-
 @pytest.mark.parametrize("version", ["6.2.0", "2.8.19", "6.99.99", "", "unknown"])
 def test_too_old(version: str) -> None:
     # No such server is installed: this one only says so.
     with (
-        scripted_server({b"INFO": _info(redis_version=version)}) as port,
+        scripted_server({b"INFO": info_reply(redis_version=version)}) as port,
         refused(StoreUnfitError, rf"redis_version.*'?{version}'?: .*Redis 7\.0 or later"),
     ):
         connect(f"redis://127.0.0.1:{port}")
@@ -269,51 +207,16 @@ def test_too_old(version: str) -> None:
 
 @pytest.mark.parametrize("version", ["7.0.0", "7.2.4", "10.0.1"])
 def test_new_enough(version: str) -> None:
-    with scripted_server({b"INFO": _info(redis_version=version)}) as port:
+    with scripted_server({b"INFO": info_reply(redis_version=version)}) as port:
         connect(f"redis://127.0.0.1:{port}").close()
 
 
 def test_a_sentinel() -> None:
     with (
-        scripted_server({b"INFO": _info(redis_mode="sentinel")}) as port,
+        scripted_server({b"INFO": info_reply(redis_mode="sentinel")}) as port,
         refused(StoreUnfitError, "sentinel holds no data"),
     ):
         connect(f"redis://127.0.0.1:{port}")
-
-
-@pytest.mark.parametrize(
-    "reply",
-    [
-        "-ERR unknown command 'AUTH', with args beginning with: 'ann' '{}'",
-        "-ERR odd {}",
-        "-WRONGPASS {}",
-        "-NOPERM {}",
-        "-NOAUTH {}",
-        "-LOADING {}",
-    ],
-)
-def test_a_server_that_repeats_the_password(reply: str) -> None:
-    text = reply.format(CANARY).encode() + b"\r\n"
-    with scripted_server({b"AUTH": text}) as port, pytest.raises(StoreError) as caught:
-        connect(f"redis://ann:{quote(CANARY, safe='')}@127.0.0.1:{port}")
-    _assert_no_canary(caught.value)
-
-
-def test_passwords_are_removed_from_the_whole_chain() -> None:
-    encoded = quote(CANARY, safe="")
-    error = exceptions.ConnectionError(f"read from {CANARY}", CANARY.encode())
-    error.__cause__ = OSError(5, f"no {encoded}", f"/{CANARY}")
-    error.__cause__.__context__ = ValueError(CANARY, [CANARY])
-    with (
-        scripted_server({b"INFO": _info()}) as port,
-        connect(f"redis://ann:{encoded}@127.0.0.1:{port}") as store,
-        pytest.raises(StoreError) as caught,
-        translating(store),
-    ):
-        raise error
-    _assert_no_canary(caught.value)
-    assert "read from ***" in str(caught.value)
-    assert str(error.__cause__) == "[Errno 5] no ***: '/***'"
 
 
 def test_loading(directory: Path) -> None:
@@ -375,69 +278,6 @@ def test_tls_with_a_client_certificate() -> None:
         connect(url).close()
         with refused(StoreUnavailableError, "cannot be reached"):
             connect(url.partition("&")[0])
-
-
-def test_out_of_memory(any_store: Store) -> None:
-    any_store.client.config_set("maxmemory", 1)
-    try:
-        with refused(StoreUnfitError, "out of memory"), translating(any_store):
-            any_store.client.set("k", 1)
-    finally:
-        any_store.client.config_set("maxmemory", 0)
-
-
-def test_a_primary_that_becomes_a_replica() -> None:
-    with running_server() as server, connect(server.url) as store:
-        store.client.replicaof("127.0.0.1", free_port())
-        with refused(StoreUnfitError, "read-only replica"), translating(store):
-            store.client.set("k", 1)
-
-
-def test_a_disk_that_is_gone() -> None:
-    with (
-        running_server(options={"save": "3600 1", "enable-protected-configs": "yes"}) as server,
-        connect(server.url) as store,
-    ):
-        gone = Path(tempfile.mkdtemp(prefix="bct"))  # a server that sits in a removed directory
-        store.client.config_set("dir", str(gone))
-        shutil.rmtree(gone)
-        store.client.set("k", 1)
-        store.client.bgsave()
-        wait_until(
-            lambda: store.client.info("persistence")["rdb_last_bgsave_status"] == "err", "saved"
-        )
-        with refused(StoreUnfitError, "cannot save to disk"), translating(store):
-            store.client.set("k", 2)
-
-
-def test_other_refusals(store: Store) -> None:
-    with refused(StoreError, "lost a script"), translating(store):
-        store.client.evalsha("0" * 40, 0)
-    with refused(StoreError, r"refused a command \(unknown command"), translating(store):
-        store.client.execute_command("NONSENSE")
-    store.client.set("k", "text")
-    with refused(StoreError, "WRONGTYPE"), translating(store):
-        store.client.hgetall("k")
-    pipeline = store.client.pipeline(transaction=False).hgetall("k").get("k")
-    replies = pipeline.execute(raise_on_error=False)
-    assert type(translated(replies[0], store)) is StoreError
-    assert replies[1] == b"text"
-
-
-def test_only_errors_of_the_store_are_translated(store: Store) -> None:
-    with pytest.raises(ZeroDivisionError), translating(store):
-        _ = 1 // 0
-    with pytest.raises(StoreError) as caught, translating(store):
-        raise exceptions.ResponseError("ERR some text")
-    assert isinstance(caught.value.__cause__, exceptions.ResponseError)
-
-
-def test_a_server_that_goes_away() -> None:
-    with running_server() as server, connect(server.url) as store:
-        server.process.kill()
-        server.process.wait()
-        with refused(StoreUnavailableError, "cannot be reached"):
-            store.server_time()
 
 
 def test_threads_share_a_store(store: Store) -> None:

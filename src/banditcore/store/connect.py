@@ -133,6 +133,10 @@ def connect(url: str | None = None, *, timeout_s: float = 5.0) -> Store:
     StoreUnfitError
         The server refuses this login, is too old, may evict keys, is a replica, or is part of a
         cluster.
+
+    Notes
+    -----
+    To connect, a login must be permitted INFO; `Store.server_time` needs TIME.
     """
     if not (isinstance(timeout_s, int | float) and 0 < timeout_s < float("inf")):
         raise InvalidValueError(describe("timeout_s", timeout_s, "give seconds, > 0"))

@@ -175,9 +175,10 @@ class StoreAddress:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Texts that no message may hold: each password as it is and percent-encoded."""
+        """Texts that no message may hold: each password as it is, percent-encoded, in a repr."""
         plain = [self.password, self.options.get("ssl_password")]
-        spelled = {form for word in plain if word for form in (str(word), quote(str(word), ""))}
+        words = [str(word) for word in plain if word]
+        spelled = {form for word in words for form in (word, quote(word, ""), repr(word)[1:-1])}
         return tuple(sorted(spelled, key=len, reverse=True))
 
     def __repr__(self) -> str:
