@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 # What the compiled core is built from. A changed Python file needs no build: the install is editable.
 BUILT_FROM := pyproject.toml setup.py $(wildcard src/banditcore/*.pyx src/banditcore/cpp/*)
 
-.PHONY: help demo bench test test-slow check lint types build clean
+.PHONY: help demo bench benchmarks test test-slow check lint types build clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -24,6 +24,9 @@ demo: $(VENV)/.installed  ## real logs of a fashion shop, from files to recommen
 bench: $(VENV)/.installed  ## this machine's speed next to numpy's
 	@$(BIN)/banditcore bench
 
+benchmarks: $(VENV)/.checkable  ## sampling, counting and serving, each beside its rival in one run
+	@$(BIN)/python -m pytest benchmarks --benchmark-columns=min,median,rounds --benchmark-sort=name
+
 test: $(VENV)/.checkable  ## the tests, without those marked slow
 	@$(BIN)/python -m pytest
 
@@ -36,7 +39,7 @@ check: lint types  ## every check: lint, types, all tests
 lint: $(VENV)/.checkable  ## ruff and cython-lint
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/cython-lint src/banditcore/*.pyx
+	@PATH="$(abspath $(BIN)):$$PATH" cython-lint src/banditcore/*.pyx
 
 types: $(VENV)/.checkable  ## mypy --strict, and the core's stub against the core
 	@$(BIN)/mypy

@@ -1,4 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: autotestdict=False
 """Binds the compiled kernels. `banditcore.sampling` is the validated door; tests turn knobs here.
 
 Callers have checked every array: float64, C-contiguous, of equal lengths, finite, positive.

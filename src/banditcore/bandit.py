@@ -16,6 +16,7 @@ import numpy as np
 
 from banditcore.counts import ArmCounts, merge
 from banditcore.errors import (
+    ConfigurationConflictError,
     InvalidTypeError,
     InvalidValueError,
     OutcomeUnknownError,
@@ -108,8 +109,7 @@ class Bandit:
             raise InvalidTypeError(describe("prior", prior, 'a Prior(a, b), or "empirical"'))
         self.prior: Prior | Literal["empirical"] = prior
         self.clock: Callable[[], float] = clock or time.time
-        # An injected clock also rules the window; otherwise the server's does, the same for all.
-        self._window_clock = clock
+        self._has_own_clock = clock is not None
         self._wanted = Settings(
             None if half_life is None else _seconds("half_life", half_life),
             _seconds("window", window),
@@ -206,19 +206,14 @@ class Bandit:
                 raise InvalidValueError(
                     describe("batch_id", batch_id, "events have ids of their own: give one of both")
                 )
-        updates, refused = self._updates(columns, batch_id, now)
         # Without an id of the caller's, a random one still makes retries harmless.
         identity = batch_id or _RETRY_ID.format(sent=int(now), random=uuid.uuid4().hex)
-        ready: list[Update] = [
-            update
-            if isinstance(update, UniqueUpdate)
-            else BatchUpdate(update, event_digest(identity), self._window_now(now))
-            for update in updates
-        ]
-        if not ready:
-            return Applied(0, 0, refused)
         try:
-            outcomes = self.statistics.apply(ready)
+            groups, refused = self._usable(columns, batch_id, now)
+            updates = [self._update(group, columns.event_ids, identity, now) for group in groups]
+            outcomes = self.statistics.apply(updates) if updates else []
+        except ConfigurationConflictError:  # found out before anything is sent
+            raise
         except StoreError as error:
             resend = None if columns.event_ids else identity
             raise OutcomeUnknownError(
@@ -333,25 +328,23 @@ class Bandit:
 
     # Inside.
 
-    def _updates(
+    def _usable(
         self, columns: EventColumns, batch_id: str | None, now: float
-    ) -> tuple[list[SegmentEvents | UniqueUpdate], int]:
-        """Return what to apply by segment, and how many events are too old to be told apart."""
-        ids = columns.event_ids
-        oldest = self._oldest(ids is not None, batch_id, now)
-        updates: list[SegmentEvents | UniqueUpdate] = []
-        refused = 0
-        for group in by_segment(columns):
-            events = group.where(group.times >= oldest)
-            refused += len(group) - (0 if events is None else len(events))
-            if events is None:
-                continue
-            if ids is None:
-                updates.append(events)
-            else:
-                digests = [event_digest(ids[row]) for row in events.rows]
-                updates.append(UniqueUpdate(events, digests, self._window_now(now)))
-        return updates, refused
+    ) -> tuple[list[SegmentEvents], int]:
+        """Return the events by segment, and how many are too old to be told apart."""
+        oldest = self._oldest(columns.event_ids is not None, batch_id, now)
+        groups = (group.where(group.times >= oldest) for group in by_segment(columns))
+        usable = [group for group in groups if group is not None]
+        return usable, len(columns) - sum(map(len, usable))
+
+    def _update(
+        self, group: SegmentEvents, ids: list[str] | None, identity: str, now: float
+    ) -> Update:
+        # An injected clock also rules the window; otherwise the server's does, the same for all.
+        window_now = now if self._has_own_clock else None
+        if ids is None:
+            return BatchUpdate(group, event_digest(identity), window_now)
+        return UniqueUpdate(group, [event_digest(ids[row]) for row in group.rows], window_now)
 
     def _oldest(self, have_ids: bool, batch_id: str | None, now: float) -> float:
         """Return the time from which on duplicates of events can be told from new ones."""
@@ -369,9 +362,6 @@ class Bandit:
             insist = self._wanted.half_life_s is not None
             self._agreed = settings.agree(self.store, self.name, self._wanted, insist=insist)
         return self._agreed
-
-    def _window_now(self, now: float) -> float | None:
-        return None if self._window_clock is None else now
 
     def _new_version(self) -> SegmentVersion:
         # Read anew: another process may have changed the half-life since.

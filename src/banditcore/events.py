@@ -226,7 +226,7 @@ def _strings(name: str, column: Any, check: Callable[[object], str]) -> list[str
     if isinstance(column, (str, bytes, Mapping, Set)) or not isinstance(column, Iterable):
         raise InvalidTypeError(describe(name, column, "a list or array, one id an event"))
     tolist = getattr(column, "tolist", None)
-    values: list[str] = list(column) if tolist is None else tolist()
+    values: list[Any] = list(column) if tolist is None else tolist()
     try:
         for value in set(values):  # most ids stand in many rows
             check(value)

@@ -22,12 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from banditcore.errors import InvalidValueError, describe
 from banditcore.gamma import log_rise, stirling_tail
 
 __all__ = ["LogitBeta", "log_expit", "logit_of_log"]
 
 FloatArray = NDArray[np.float64]
 
+_SMALLEST, _LARGEST = 1e-10, 1e18
 _SADDLEPOINT_FROM = 1e6
 _UNDERFLOW = 690.0  # exp(-690) is still a normal float
 _LOG_SQRT_2PI = 0.5 * np.log(2.0 * np.pi)
@@ -39,10 +41,26 @@ class LogitBeta:
     Parameters
     ----------
     a, b : (n,) float64
-        Within 1e-3..1e12.
+        Made for 1e-3..1e12; usable, with fewer digits, in 1e-10..1e18.
+
+    Raises
+    ------
+    InvalidValueError
+        If a parameter is outside of that.
     """
 
     def __init__(self, a: FloatArray, b: FloatArray) -> None:
+        for name, column in (("alpha", a), ("beta", b)):
+            outside = ~((column >= _SMALLEST) & (column <= _LARGEST))
+            if outside.any():
+                at = int(outside.argmax())
+                raise InvalidValueError(
+                    describe(
+                        f"a value of {name}",  # its place here need not be the caller's
+                        float(column[at]),
+                        f"exact tails are computed within {_SMALLEST:g}..{_LARGEST:g}",
+                    )
+                )
         self._a, self._b = a, b
         self._sign = np.where(a > b, -1.0, 1.0)  # below, a <= b: the other case is its mirror
         self._small, self._large = np.minimum(a, b), np.maximum(a, b)
@@ -84,7 +102,7 @@ class LogitBeta:
         return np.where(lower, tail, 1.0 - tail), np.where(lower, 1.0 - tail, tail)
 
     def rough_tails(self, t: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return `tails` to a few percent, at a fraction of the cost; `t`: (n, m)."""
+        """Return a guess of `tails`, up to a fifth off where a, b >= 1, but cheap; `t`: (n, m)."""
         step = (t - self.mode[:, None]) * self._sign[:, None]
         r = np.sqrt(2.0 * self._drop(step))
         u = np.abs(self._slope(step.T).T) / np.sqrt(self.precision)[:, None]

@@ -193,6 +193,11 @@ class Posterior:
             Quantiles (1 - level) / 2 and (1 + level) / 2, in [0, 1]; for alpha and beta in
             1e-3..1e12 their probabilities are right to
             1e-9. A bound below the smallest float is 0.
+
+        Raises
+        ------
+        InvalidTypeError, InvalidValueError
+            If `level` is not such a number, or a parameter lies outside 1e-10..1e18.
         """
         level = _real("level", level)
         if not 0 < level < 1:

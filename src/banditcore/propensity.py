@@ -52,7 +52,8 @@ def top_probabilities(
     Parameters
     ----------
     alpha, beta : (n,) array-like
-        Parameters of the Beta posteriors, finite and > 0; made for 1e-3..1e12.
+        Parameters of the Beta posteriors, finite and > 0; made for 1e-3..1e12, refused outside
+        1e-10..1e18.
     k : int
         Slate length, >= 1. With no more than k eligible arms each of them has probability 1.
     weight : (n,) array-like, optional
@@ -64,7 +65,7 @@ def top_probabilities(
     -------
     (n,) float64
         In [0, 1]; 0 for arms that are not eligible. The sum is min(k, eligible arms) within
-        1e-9. Absolute error below 1e-10 for parameters up to 1e9, below 1e-9 up to 1e12; a
+        1e-9. Absolute error about 1e-10 for parameters up to 1e9, below 1e-9 up to 1e12; a
         probability below about 1e-15 may be given as 0.
 
     Raises
@@ -142,7 +143,7 @@ def _ranks(a: FloatArray, b: FloatArray, w: FloatArray, k: int) -> FloatArray:
             describe(
                 f"the sum of the probabilities at rank {worst + 1}",
                 float(sums[worst]),
-                "it must be 1; parameters outside 1e-3..1e12 or weights too far apart",
+                "it must be 1; are parameters outside 1e-3..1e12, or weights too far apart?",
             )
         )
     answer: FloatArray = (ranks / sums)[kind_of]
@@ -235,9 +236,9 @@ def _tails_of_panels(
     lower[:, :, ends], upper[:, :, ends] = (tail.reshape(-1, count, 2) for tail in found)
     nodes = density[:, :, 1:-1] * half
     mass = nodes @ WEIGHTS
-    risen = nodes @ RUNNING.T
+    risen = np.clip(nodes @ RUNNING.T, 0.0, mass[:, :, None])  # an interpolant may swing by 1e-16
     lower[:, :, 1:-1] = lower[:, :, :1] + risen
-    upper[:, :, 1:-1] = upper[:, :, -1:] + np.maximum(mass[:, :, None] - risen, 0.0)
+    upper[:, :, 1:-1] = upper[:, :, -1:] + (mass[:, :, None] - risen)
     astray = np.maximum(
         np.abs(lower[:, :, -1] - lower[:, :, 0] - mass), np.abs(nodes @ GAUSS_WEIGHTS - mass)
     )

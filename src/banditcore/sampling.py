@@ -102,8 +102,8 @@ def thompson_topk(
 ) -> IndexArray:
     """Draw every arm's rate and return the best k arms: Thompson sampling, exactly.
 
-    Arms are ranked by the log-odds of their draws, which never saturate; equal ones, which
-    rounding leaves once in some 1e15 pairs, in random order. No draw is stored.
+    Arms are ranked by the log-odds of their draws, which never saturate; equal ones, which only
+    rounding can make, in random order. No draw is stored.
 
     Parameters
     ----------

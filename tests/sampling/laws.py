@@ -1,4 +1,4 @@
-"""What draws should follow: distribution functions in log-odds, winners by quadrature, statistics."""
+"""What draws should follow: laws in log-odds, winners by quadrature, test statistics."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def critical_distance(n, false_alarm):
 
 
 def pair_probabilities(a, b, weight=None, points=40_001):
-    """(n, n): P(arm i has the greatest weight x rate and arm j the second greatest), by quadrature."""
+    """(n, n): P(arm i has the greatest weight x rate and arm j the next), by quadrature."""
     a, b = np.asarray(a, float), np.asarray(b, float)
     n = len(a)
     log_w = np.zeros(n) if weight is None else np.log(np.asarray(weight, float))

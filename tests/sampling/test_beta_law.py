@@ -10,6 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import special
+
+from banditcore import _sampling
+from banditcore.sampling import sample_beta
 from sampling.laws import (
     GRID_A,
     GRID_B,
@@ -19,10 +23,6 @@ from sampling.laws import (
     critical_distance,
     kolmogorov_smirnov,
 )
-from scipy import special
-
-from banditcore import _sampling
-from banditcore.sampling import sample_beta
 
 ROWS, MANY = 40_000, 2_000_000
 SWITCHES = [
@@ -131,7 +131,7 @@ def test_a_shift_by_a_thousandth_would_be_seen(grid_draws):
 
 
 def _twin(a, b, rows, *, redraw):
-    """The kernel's algorithm over numpy's streams; `redraw` skips the full test, as one must not."""
+    """The kernel's algorithm over numpy's streams; `redraw` skips the full test, wrongly."""
     rng = np.random.default_rng(3)
 
     def log_gamma(shape):

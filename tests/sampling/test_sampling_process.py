@@ -15,7 +15,7 @@ from banditcore.sampling import sample_beta, thompson_topk
 
 
 def _run(code, **environment):
-    return subprocess.run(  # noqa: S603  # our own interpreter and code
+    return subprocess.run(  # our own interpreter and code
         [sys.executable, "-c", code],
         env={**os.environ, **environment},
         capture_output=True,
@@ -36,7 +36,9 @@ def test_control_c_ends_a_long_call(threads):
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.05)
         with pytest.raises(KeyboardInterrupt):
-            thompson_topk(np.full(100, 2.0), np.full(100, 50.0), 1, size=50_000_000, threads=threads)
+            thompson_topk(
+                np.full(100, 2.0), np.full(100, 50.0), 1, size=50_000_000, threads=threads
+            )
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -47,7 +49,9 @@ def test_threads_of_python_share_the_core():
     a, b = np.full(50, 2.0), np.full(50, 90.0)
     alone = [sample_beta(a, b, size=200, seed=seed) for seed in range(8)]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda s: sample_beta(a, b, size=200, seed=s, threads=2), range(8)))
+        together = list(
+            pool.map(lambda s: sample_beta(a, b, size=200, seed=s, threads=2), range(8))
+        )
     np.testing.assert_array_equal(together, alone)
 
 
@@ -89,7 +93,10 @@ assert float(os.read(reads, 100)) != draw
 def test_an_unknown_kernel_is_refused_by_name(name):
     done = _run("import banditcore.sampling", BANDITCORE_KERNEL=name)
     assert done.returncode == 1
-    assert f"InvalidValueError: BANDITCORE_KERNEL is {name!r}: this machine runs: serial" in done.stderr
+    assert (
+        f"InvalidValueError: BANDITCORE_KERNEL is {name!r}: this machine runs: serial"
+        in done.stderr
+    )
 
 
 @pytest.mark.parametrize("name", ["", "serial"])

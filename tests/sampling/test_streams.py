@@ -129,7 +129,7 @@ def test_seeds():
 
 
 def test_the_bits_are_those_of_every_release():
-    """Changes only with the algorithm: then past seeds give other draws, which a release must say."""
+    """Changes only with the algorithm: then old seeds draw anew, which a release must say."""
     a, b = columns(257)
     digest = hashlib.sha256(sample_beta(a, b, size=20, seed=1).tobytes())
     digest.update(thompson_topk(a, b, 30, size=20, seed=1).tobytes())

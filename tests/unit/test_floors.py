@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -32,7 +33,7 @@ FLOORS = (
         "logs",
     ),
     ("gamma", "logit_beta", "empirical_bayes", "posterior"),
-    ("_sampling", "sampling", "quadrature", "propensity"),
+    ("_sampling", "sampling", "quadrature", "contest", "propensity"),
     ("slates", "slate_format"),
     (
         "store.url",
@@ -197,3 +198,12 @@ def test_what_is_allowed_is_not_complained_about() -> None:
     assert violations("store.updates", source + "\nimport redis") == []
     assert violations("bandit", source) == []
     assert violations("slate_format", "import msgpack") == []
+
+
+def test_contributing_names_every_file() -> None:
+    guide = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text("utf-8")
+    named = set(re.findall(r"[\w.]+\.(?:py|lua|h)\b", guide.split("```")[1]))
+    files = {path for path in SOURCES.rglob("*") if path.suffix in {".py", ".lua", ".h"}}
+    # The commands are named by what they have in common.
+    assert {path.name for path in files if path.parent.name != "cli"} - named == set()
+    assert named - {path.name for path in files} == {"conftest.py", "quickstart.py"}

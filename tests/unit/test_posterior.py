@@ -158,7 +158,8 @@ def test_intervals_are_finite_and_ordered_over_the_whole_range():
         before = (low, high)
     # Where float spacing near 1 does not hide it, the tails hold what they should.
     low, high = p.interval(0.9)
-    plain = (a <= b) & (b <= 1e6) & (low > 1e-300)
+    plain = (a <= b) & (b <= 1e6) & (low > 1e-300) & (high < 0.99)
+    assert plain.sum() > 20
     np.testing.assert_allclose(special.betainc(a, b, low)[plain], 0.05, rtol=1e-7)
     np.testing.assert_allclose(special.betaincc(a, b, high)[plain], 0.05, rtol=1e-7)
 
@@ -223,9 +224,7 @@ def test_a_child_borrows_from_what_its_parent_knows_beyond_it():
     mean = (a + rest_s) / (a + b + rest_n)
     kappa = fit_strength(child.successes, child.trials - child.successes, mean)
     np.testing.assert_allclose(got["IN"].alpha, kappa * mean + child.successes)
-    np.testing.assert_allclose(
-        got["IN"].beta, kappa * (1 - mean) + child.trials - child.successes
-    )
+    np.testing.assert_allclose(got["IN"].beta, kappa * (1 - mean) + child.trials - child.successes)
 
 
 def test_an_only_child_with_all_events_counts_them_once():
@@ -260,12 +259,12 @@ def test_a_child_read_after_its_parent_does_no_harm():
 
 
 def test_borrowing_brings_estimates_closer_to_the_truth():
-    """Children of one parent with rates like it: seed fixed, margins wide (a factor of 2)."""
+    """Twelve children of one parent with rates like it: the squared error at least halves."""
     rng = np.random.default_rng(20)
     base = rng.beta(2, 60, 200)
     tree, truth = {}, {}
     totals = np.zeros((2, 200))
-    for name in "abcd":
+    for name in "abcdefghijkl":
         truth[name] = rng.beta(400 * base, 400 * (1 - base))
         trials = rng.poisson(100, 200)
         tree[name] = counts(trials, rng.binomial(trials, truth[name]))
@@ -275,7 +274,7 @@ def test_borrowing_brings_estimates_closer_to_the_truth():
     alone = posteriors(tree, Prior(2, 60))
 
     def error(got):
-        return sum(np.square(got[name].mean - truth[name]).sum() for name in "abcd")
+        return sum(np.square(got[name].mean - truth[name]).sum() for name in "abcdefghijkl")
 
     assert error(borrowed) < 0.5 * error(alone)
 

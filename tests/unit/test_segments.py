@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,7 +64,7 @@ def test_a_lineage_has_one_step_a_part(parts):
     steps = lineage(path)
     assert len(steps) == len(parts) + 1
     assert steps[-1] == GLOBAL
-    for below, above in zip(steps, steps[1:], strict=False):
+    for below, above in itertools.pairwise(steps):
         assert parent(below) == above
 
 

@@ -127,8 +127,8 @@ BANDITCORE_INLINE void draw_block(const Arms& arms, std::int64_t at, StreamKey k
     const Floats w_a = load(arms.c_a + at + lane) * x_a, w_b = load(arms.c_b + at + lane) * x_b;
     store(draws.w_a + lane, w_a);
     store(draws.w_b + lane, w_b);
-    open_a |= flags(!squeezed(x_a, w_a, load(draws.low + lane))) << lane;
-    open_b |= flags(!squeezed(x_b, w_b, load(draws.high + lane))) << lane;
+    open_a |= (flags(squeezed(x_a, w_a, load(draws.low + lane))) ^ kEveryLane) << lane;
+    open_b |= (flags(squeezed(x_b, w_b, load(draws.high + lane))) ^ kEveryLane) << lane;
     boosted |= any((load(arms.inverse_a + at + lane) > 0.0) | (load(arms.inverse_b + at + lane) > 0.0));
   }
   settle_open(open_a, draws.x_a, draws.low, arms.d_a + at, arms.c_a + at, false, arms.arm + at, row, key, draws.w_a);

@@ -4,7 +4,7 @@
 // Reductions and coefficients are those of fdlibm (e_log.c, s_log1p.c, e_exp.c, k_sin.c, k_cos.c):
 // Copyright (C) 1993 by Sun Microsystems, Inc. All rights reserved. Permission to use, copy, modify, and
 // distribute this software is freely granted, provided that this notice is preserved.
-// Errors stay below 1 ulp (log, log1p, exp) and 2 ulp (sine and cosine of a full turn) on the ranges named.
+// Largest errors over 3e6 points of the ranges named: log 3 ulp, log1p 4, log_ratio 7, exp, sine and cosine 1.
 #pragma once
 
 #include "lanes.h"

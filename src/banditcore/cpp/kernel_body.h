@@ -109,7 +109,7 @@ void topk(const Arms& arms, StreamKey key, std::uint64_t row, std::int64_t k, Ca
       lanes &= seen;
     }
     for (int lane = 0; lane < draws.count; lane += kLanes) {
-      std::uint64_t wanted = lanes >> lane & ((std::uint64_t{1} << kLanes) - 1);
+      std::uint64_t wanted = lanes >> lane & kEveryLane;
       if (wanted == 0) continue;
       const Floats odds = log_odds_pack(arms, at, draws, lane);
       const Floats ranked = arms.weighted ? load(arms.log_weight + at + lane) + log_rate(odds) : odds;

@@ -26,6 +26,7 @@
 namespace {
 
 constexpr int kLanes = BANDITCORE_LANES;
+constexpr std::uint64_t kEveryLane = (std::uint64_t{1} << kLanes) - 1;
 
 // One lane: also what the slow paths of the wider kernels run on.
 BANDITCORE_INLINE double select(bool mask, double yes, double no) { return mask ? yes : no; }
