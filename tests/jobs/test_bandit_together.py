@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing as mp
 import signal
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from banditcore.bandit import Applied, Bandit
 from banditcore.errors import OutcomeUnknownError, StoreUnavailableError
 from banditcore.store.connect import connect
 from bandits import record_batches, table
+from proxy import proxy_before
 from servers import running_server
 
 BATCH = {"segment": ["IN", "US", "US"], "arm": ["a", "a", "b"], "reward": [1, 0, 1]}
@@ -39,7 +41,7 @@ def test_threads_share_a_bandit(any_store):
         assert table(bandit.counts(segment)) == even | own
 
 
-def test_threads_write_while_others_retire_and_refade(store):
+def test_threads_write_while_others_retire_arms(store):
     bandit = Bandit("home", store)
     batches = 25
 
@@ -79,6 +81,24 @@ def test_processes_write_the_same_arms(store):
         np.testing.assert_array_equal(counts.trials, 2 * batches)
         odd = np.array([int(arm.split()[1]) % 2 for arm in counts.arms])
         np.testing.assert_array_equal(counts.successes, 2 * batches * (1 - odd))
+
+
+@pytest.mark.parametrize("ids", [None, ["1", "2", "3"]], ids=["batch", "event ids"])
+def test_a_lost_reply_counts_nothing_twice(store, ids):
+    Bandit("home", store).record_batch(BATCH)
+    batch = BATCH if ids is None else {**BATCH, "event_id": ids}
+    path = Path(store.url.removeprefix("unix://"))
+    with proxy_before(path) as proxy, connect(proxy.url) as unsafe:
+        bandit = Bandit("home", unsafe)
+        bandit.counts("IN")  # so that the next request is the update
+        for n in (2, 3):
+            proxy.lose_next_reply(b"_apply_")
+            applied = bandit.record_batch(batch)
+            assert (applied.applied + applied.duplicate, applied.refused) == (3, 0)
+            assert proxy.lost == n - 1
+            known = 2 if ids else n  # events with ids are duplicates the second time
+            assert table(bandit.counts("IN")) == {"a": (known, known)}
+            assert table(bandit.counts("US")) == {"a": (known, 0), "b": (known, known)}
 
 
 @pytest.mark.parametrize("ids", [None, ["1", "2", "3"]], ids=["batch", "event ids"])

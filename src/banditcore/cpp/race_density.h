@@ -1,0 +1,155 @@
+// The logit of a Beta(a, b) variable: its log-density, and draws of it below a bound.
+//
+// With t = log(x / (1 - x)) the density is exp(peak - D(t)) with D convex, 0 at the mode log(a / b), for every
+// a, b > 0: it has no end to be singular at. D is a difference from the mode, which keeps its digits up to 1e12.
+#pragma once
+
+#include "elementary.h"
+#include "philox.h"
+
+namespace {
+
+// Purposes of blocks, apart from those in philox.h, so that race and direct draws share a key without harm.
+constexpr Purpose kRacePoint = static_cast<Purpose>(6);  // word 0 of the counter: which point of the row
+constexpr Purpose kRaceArm = static_cast<Purpose>(7);    // word 0 of the counter: which arm
+
+// Uniforms of one (row, word) of a purpose, one after another; two to a block.
+class UniformStream {
+ public:
+  UniformStream(std::uint32_t word, std::uint64_t row, Purpose purpose, std::uint32_t first,
+                banditcore::StreamKey key)
+      : word_(word), row_(row), purpose_(purpose), next_(first), key_(key) {}
+  double operator()() {
+    if (half_) {
+      half_ = false;
+      return open_unit(block_.high >> 12);
+    }
+    block_ = scalar_block(word_, row_, purpose_, next_++, key_);
+    half_ = true;
+    return open_unit(block_.low >> 12);
+  }
+
+ private:
+  std::uint32_t word_;
+  std::uint64_t row_;
+  Purpose purpose_;
+  std::uint32_t next_;
+  banditcore::StreamKey key_;
+  Block<std::uint64_t> block_{};
+  bool half_ = false;
+};
+
+class LogitBeta {
+ public:
+  LogitBeta(double a, double b)
+      : small_(a > b ? b : a), large_(a > b ? a : b), total_(a + b), sign_(a > b ? -1.0 : 1.0) {
+    p_ = small_ / total_;
+    q_ = large_ / total_;
+    precision_ = small_ * q_;
+    mode_ = sign_ * (logarithm(small_) - logarithm(large_));
+  }
+  double mode() const { return mode_; }
+  double precision() const { return precision_; }  // curvature of D at the mode
+
+  // D at mode + step.
+  double drop(double step) const {
+    const double s = step * sign_;
+    if (s < 0.02 && s > -0.02) {  // the difference below would cancel: the cumulants converge
+      const double v = p_ * q_, d = q_ - p_;
+      const double k6 = 1.0 - 30.0 * v + 120.0 * v * v, k7 = d * (1.0 - 60.0 * v + 360.0 * v * v);
+      const double rise =
+          s * (d / 3 + s * ((1.0 - 6.0 * v) / 12 +
+                            s * (d * (1.0 - 12.0 * v) / 60 + s * (k6 / 360 + s * k7 / 2520))));
+      return 0.5 * precision_ * s * s * (1.0 + rise);
+    }
+    if (s > 300.0) return large_ * s + total_ * logarithm(p_);
+    return total_ * log_one_plus(p_ * (exponential(s) - 1.0)) - small_ * s;
+  }
+  // D' at mode + step.
+  double slope(double step) const {
+    const double s = step * sign_;
+    if (s > 300.0) return sign_ * large_;
+    const double e = grown(s);
+    return sign_ * precision_ * (e / (1.0 + p_ * e));
+  }
+  // D'' at mode + step.
+  double curvature(double step) const {
+    const double s = step * sign_;
+    if (s > 300.0) return large_ * (q_ / p_) * exponential(-s);
+    const double e = grown(s), whole = 1.0 + p_ * e;
+    return precision_ * ((1.0 + e) / (whole * whole));
+  }
+
+ private:
+  static double grown(double s) {  // exp(s) - 1
+    if (s < 0.02 && s > -0.02) {
+      return s * (1.0 + s / 2 * (1.0 + s / 3 * (1.0 + s / 4 * (1.0 + s / 5 * (1.0 + s / 6)))));
+    }
+    return exponential(s) - 1.0;
+  }
+
+  double small_, large_, total_, sign_;  // mirrored so that p <= 1/2: the other case is its mirror image
+  double p_, q_, precision_, mode_;
+};
+
+// A draw of the logit given that it is at most `bound` (which may be infinity). Exact rejection: D is convex, so
+// its tangents lie below it, and the envelope is flat around the highest point with an exponential on each side.
+template <class Uniforms>
+double draw_at_most(const LogitBeta& law, double bound, Uniforms& uniform) {
+  const double end = bound - law.mode();
+  const double sd = 1.4142135623730951 / square_root(law.precision());
+  const double top = end < 0.0 ? end : 0.0;  // where the density is highest
+  const double base = law.drop(top);
+  double reach = sd;
+  if (top < 0.0) {
+    const double falling = -law.slope(top);
+    if (falling * sd > 1.0) reach = 1.0 / falling;
+  }
+  const double left = top - reach;
+  const double left_rate = -law.slope(left);
+  const double left_edge = left + (law.drop(left) - base) / left_rate;
+  double right_edge = top, right_rate = 1.0, right_mass = 0.0;
+  if (end > 0.0) {
+    right_rate = law.slope(sd);
+    right_edge = sd - law.drop(sd) / right_rate;
+    if (end <= right_edge) {
+      right_edge = end;
+    } else {
+      right_mass = (1.0 - exponential(-right_rate * (end - right_edge))) / right_rate;
+    }
+  }
+  const double left_mass = 1.0 / left_rate, flat_mass = right_edge - left_edge;
+  for (;;) {
+    const double at = uniform() * (left_mass + flat_mass + right_mass);
+    double step, floor_drop = base;
+    if (at < flat_mass) {
+      step = left_edge + at;
+    } else if (at < flat_mass + left_mass) {
+      const double fall = -logarithm((at - flat_mass) / left_mass + 0x1p-60);
+      step = left_edge - fall / left_rate;
+      floor_drop += fall;
+    } else {
+      const double fall = -logarithm(1.0 - (at - flat_mass - left_mass) * right_rate + 0x1p-60);
+      step = right_edge + fall / right_rate;
+      if (step > end) step = end;
+      floor_drop += fall;
+    }
+    if (uniform() < exponential(floor_drop - law.drop(step))) return law.mode() + step;
+  }
+}
+
+// log(x) of the x whose logit is t, and the logit of the x whose logarithm is given (infinity from 0 on).
+BANDITCORE_INLINE double log_expit(double t) {
+  return t > 0.0 ? -log_one_plus(exponential(-t)) : t - log_one_plus(exponential(t));
+}
+BANDITCORE_INLINE double logit_of_log(double log_x) {
+  if (!(log_x < 0.0)) return __builtin_inf();
+  if (log_x < -1.0) return log_x - log_one_plus(-exponential(log_x));
+  // 1 - x without cancellation: a short Taylor series near 0.
+  const double y = -log_x;
+  const double rest = y < 0.02 ? y * (1.0 - y / 2 * (1.0 - y / 3 * (1.0 - y / 4 * (1.0 - y / 5 * (1.0 - y / 6)))))
+                               : 1.0 - exponential(log_x);
+  return log_x - logarithm(rest);
+}
+
+}  // namespace
