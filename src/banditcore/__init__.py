@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version as _version
 
-from banditcore.bandit import Applied, Bandit
+from banditcore.bandit import Bandit
 from banditcore.counts import ArmCounts
 from banditcore.errors import (
     BanditCoreError,
@@ -23,10 +23,10 @@ from banditcore.ingest import IngestReport, ingest_log
 from banditcore.logs import ColumnMap, EventLog
 from banditcore.posterior import Posterior, Prior
 from banditcore.propensity import rank_probabilities, top_probabilities
-from banditcore.recommendation import Recommendation
+from banditcore.recording import Applied
 from banditcore.refresh import RefreshReport
 from banditcore.sampling import active_kernel, quantile, sample_beta, thompson_topk
-from banditcore.serving import Recommender
+from banditcore.serving import Recommendation, Recommender
 from banditcore.store import Store, connect
 
 __version__ = _version("banditcore")

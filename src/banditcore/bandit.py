@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-import re
 import time
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,47 +21,25 @@ from banditcore.errors import (
     describe,
 )
 from banditcore.events import Event, EventColumns
-from banditcore.grouping import SegmentEvents, by_segment
-from banditcore.identifiers import check_arm, check_bandit, check_id, check_segment
+from banditcore.identifiers import check_arm, check_bandit, check_segment
 from banditcore.posterior import Posterior, Prior, posteriors
+from banditcore.recording import Applied, Batch
 from banditcore.refresh import RefreshReport, refresh
 from banditcore.segments import is_within, lineage
 from banditcore.store import index, settings
-from banditcore.store.keys import event_digest
 from banditcore.store.settings import Settings
 from banditcore.store.statistics import Statistics
-from banditcore.store.updates import BatchUpdate, UniqueUpdate, Update
 from banditcore.store.version import SegmentVersion
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
 
-__all__ = ["Applied", "Bandit"]
+__all__ = ["Bandit"]
 
 UNIFORM = Prior(1.0, 1.0)
 DEFAULT_WINDOW = dt.timedelta(hours=1)
-
-_RETRY_ID = "retry:{sent:d}:{random}"
-_RETRY_SENT = re.compile(r"retry:(\d{1,15}):[0-9a-f]{32}")
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What became of recorded events; the three add up to all that were given.
-
-    Attributes
-    ----------
-    applied : int
-        Events that changed the counts now.
-    duplicate : int
-        Events that had changed them before, within the window.
-    refused : int
-        Events with ids that are older than the window, whose duplicates could not be told.
-    """
-
-    applied: int
-    duplicate: int = 0
-    refused: int = 0
+MIN_HALF_LIFE_S = 10.0
+"""Clocks may differ by an hour; in that time weights must not grow by more than float64 holds."""
 
 
 class Bandit:
@@ -111,7 +86,7 @@ class Bandit:
         self.clock: Callable[[], float] = clock or time.time
         self._has_own_clock = clock is not None
         self._wanted = Settings(
-            None if half_life is None else _seconds("half_life", half_life),
+            None if half_life is None else _half_life(half_life),
             _seconds("window", window),
         )
         self._agreed: Settings | None = None
@@ -200,32 +175,22 @@ class Bandit:
         """
         now = self.clock()
         columns = EventColumns.of(events, now=now)
-        if batch_id is not None:
-            check_id("batch_id", batch_id)
-            if columns.event_ids is not None:
-                raise InvalidValueError(
-                    describe("batch_id", batch_id, "events have ids of their own: give one of both")
-                )
-        # Without an id of the caller's, a random one still makes retries harmless.
-        identity = batch_id or _RETRY_ID.format(sent=int(now), random=uuid.uuid4().hex)
+        # An injected clock also rules the window; otherwise the server's does, the same for all.
+        window_now = now if self._has_own_clock else None
+        batch = Batch(columns, batch_id, sent=now, window_now=window_now)
+        if not len(columns):
+            return Applied(0)
         try:
-            groups, refused = self._usable(columns, batch_id, now)
-            updates = [self._update(group, columns.event_ids, identity, now) for group in groups]
-            outcomes = self.statistics.apply(updates) if updates else []
+            return batch.record(self.statistics, self._settings().window_s)
         except ConfigurationConflictError:  # found out before anything is sent
             raise
         except StoreError as error:
-            resend = None if columns.event_ids else identity
+            again = batch.resend_id
             raise OutcomeUnknownError(
                 f"{error}; some of the events may be recorded, so send them again with "
-                + ("their event ids" if resend is None else f"batch_id={resend!r}"),
-                batch_id=resend,
+                + ("their event ids" if again is None else f"batch_id={again!r}"),
+                batch_id=again,
             ) from error
-        return Applied(
-            sum(outcome.applied for outcome in outcomes),
-            sum(outcome.duplicate for outcome in outcomes),
-            refused,
-        )
 
     def add_arms(self, segment: str, arms: Iterable[str]) -> int:
         """Make arms candidates of a segment before they have any events.
@@ -261,7 +226,7 @@ class Bandit:
         half_life : timedelta or None
             None to stop fading.
         """
-        seconds = None if half_life is None else _seconds("half_life", half_life)
+        seconds = None if half_life is None else _half_life(half_life)
         wanted = Settings(seconds, self._settings().window_s)
         settings.save(self.store, self.name, wanted)  # first, so that new segments have it
         self._wanted = self._agreed = wanted
@@ -328,35 +293,6 @@ class Bandit:
 
     # Inside.
 
-    def _usable(
-        self, columns: EventColumns, batch_id: str | None, now: float
-    ) -> tuple[list[SegmentEvents], int]:
-        """Return the events by segment, and how many are too old to be told apart."""
-        oldest = self._oldest(columns.event_ids is not None, batch_id, now)
-        groups = (group.where(group.times >= oldest) for group in by_segment(columns))
-        usable = [group for group in groups if group is not None]
-        return usable, len(columns) - sum(map(len, usable))
-
-    def _update(
-        self, group: SegmentEvents, ids: list[str] | None, identity: str, now: float
-    ) -> Update:
-        # An injected clock also rules the window; otherwise the server's does, the same for all.
-        window_now = now if self._has_own_clock else None
-        if ids is None:
-            return BatchUpdate(group, event_digest(identity), window_now)
-        return UniqueUpdate(group, [event_digest(ids[row]) for row in group.rows], window_now)
-
-    def _oldest(self, have_ids: bool, batch_id: str | None, now: float) -> float:
-        """Return the time from which on duplicates of events can be told from new ones."""
-        if not have_ids and batch_id is None:
-            return -math.inf
-        oldest = now - self._settings().window_s
-        ours = None if batch_id is None else _RETRY_SENT.fullmatch(batch_id)
-        if ours is None:
-            return oldest
-        # The first attempt took events of any age; what counts is how long ago it was.
-        return -math.inf if int(ours[1]) >= oldest else math.inf
-
     def _settings(self) -> Settings:
         if self._agreed is None:
             insist = self._wanted.half_life_s is not None
@@ -383,6 +319,15 @@ def _moment(as_of: float) -> float:
     if not math.isfinite(as_of):
         raise InvalidValueError(describe("as_of", as_of, "seconds since 1970, finite"))
     return float(as_of)
+
+
+def _half_life(span: dt.timedelta) -> float:
+    seconds = _seconds("half_life", span)
+    if seconds < MIN_HALF_LIFE_S:
+        raise InvalidValueError(
+            describe("half_life", span, f"at least {MIN_HALF_LIFE_S:.0f} seconds")
+        )
+    return seconds
 
 
 def _arms(arms: Iterable[str]) -> list[str]:

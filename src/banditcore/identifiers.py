@@ -44,7 +44,7 @@ def check_bandit(value: object) -> str:
 
 def check_segment(value: object) -> str:
     """Return `value` if it is a segment path: ``""`` (global) or non-empty parts joined by "/"."""
-    if value == "" and isinstance(value, str):
+    if isinstance(value, str) and value == "":
         return value
     path = check_id("segment", value)
     if "" in path.split("/"):

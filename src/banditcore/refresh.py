@@ -116,7 +116,8 @@ def refresh(
 
     A segment's counts are the sum over it and everything below it. A segment that cannot be
     read, drawn or published is reported, with its ancestors where its counts are missing from
-    theirs; it never stops the others.
+    theirs; it never stops the others. An empirical prior then leans on what could be read of the
+    ancestors.
 
     Parameters
     ----------
@@ -166,6 +167,7 @@ def refresh(
                 depth,
             )
             for segment, posterior in known.items()
+            if segment not in failed
         ]
         for segment, outcome in chain(failed.items(), _run(pool, jobs)):
             results[segment] = outcome
@@ -196,7 +198,7 @@ def _targets(existing: Sequence[str], wanted: Sequence[str] | None) -> list[str]
 def _summed_counts(
     bandit: RefreshableBandit, existing: Sequence[str], targets: Sequence[str]
 ) -> tuple[dict[str, ArmCounts], int, dict[str, str]]:
-    """Return counts summed over descendants, their version, and why some could not be summed."""
+    """Return counts summed over descendants, their version, and why some are incomplete."""
     moment = bandit.clock()
     wanted = set(targets)
     parts: dict[str, list[ArmCounts]] = {segment: [] for segment in targets}
@@ -213,22 +215,11 @@ def _summed_counts(
             _nearest(parts, path).append(read[0])
     sums: dict[str, ArmCounts] = {}
     for segment in reversed(targets):  # children before parents
-        if segment in failed:
-            continue
         sums[segment] = merge(parts[segment], moment)
         above = parent(segment)
         if above is not None:
             parts[above].append(sums[segment])
-    # An ancestor of a failed segment failed too, so every remaining segment has its lineage only
-    # if none of its ancestors failed; a posterior that leans on them cannot be computed.
-    if bandit.prior == "empirical":
-        for segment in list(sums):
-            lost = next((step for step in lineage(segment) if step in failed), None)
-            if lost is not None:
-                failed[segment] = f"the empirical prior needs {lost!r}: {failed[lost]}"
-                del sums[segment]
-    ordered = {segment: sums[segment] for segment in targets if segment in sums}
-    return ordered, min(versions, default=0), {k: v for k, v in failed.items() if k in wanted}
+    return sums, min(versions, default=0), {k: v for k, v in failed.items() if k in wanted}
 
 
 def _nearest(parts: dict[str, list[ArmCounts]], path: str) -> list[ArmCounts]:

@@ -11,7 +11,7 @@ import pytest
 
 from banditcore.bandit import Bandit
 from banditcore.errors import StoreError
-from banditcore.posterior import Prior
+from banditcore.posterior import Prior, posteriors
 from banditcore.slate_format import decode, encode
 from banditcore.slates import Snapshot
 from banditcore.store import keys
@@ -186,14 +186,18 @@ def test_a_damaged_ancestor_leaves_those_below_alone(bandit):
     assert bandit.refresh(["IN/m"]).published == ("IN/m",)
 
 
-def test_an_empirical_prior_does_not_lean_on_damaged_counts(store):
+def test_an_empirical_prior_leans_on_what_could_be_read(store):
     bandit = Bandit("home", store, prior="empirical")
     bandit.record_batch({"segment": ["IN/m", "US"], "arm": ["a", "a"], "reward": [1, 0]})
     damage(store, "IN/m")
     report = bandit.refresh()
-    assert report.published == ()
-    assert set(report.failed) == {"", "IN", "IN/m", "US"}
-    assert report.failed["US"].startswith("the empirical prior needs '': counts of 'IN/m' below")
+    assert report.published == ("US",)
+    assert set(report.failed) == {"", "IN", "IN/m"}
+    alone = bandit.counts("US")
+    expected = posteriors({"": alone, "US": alone}, "empirical")["US"]
+    found = published(store, "US")
+    assert found.alpha == pytest.approx(expected.alpha)
+    assert found.beta == pytest.approx(expected.beta)
 
 
 # --- others at work ----------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time as wall
 from collections import Counter
 from collections.abc import Sequence
 
@@ -92,12 +93,13 @@ def test_an_older_owner_is_fenced_off(any_store: Store) -> None:
 
 
 def batch(name: str, arms: Sequence[str], now: float | None = NOW) -> BatchUpdate:
-    return BatchUpdate(events(arms, 1.0), keys.event_digest(name), now)
+    return BatchUpdate(events(arms, 1.0), keys.event_digest(name), now=now)
 
 
 def unique(names: Sequence[str], now: float | None = NOW) -> UniqueUpdate:
     digests = [keys.event_digest(name) for name in names]
-    return UniqueUpdate(events(["a"] * len(names), 1.0), digests, now)
+    time = wall.time() if now is None else now
+    return UniqueUpdate(events(["a"] * len(names), 1.0, time), digests, now=now)
 
 
 def test_ids_count_once_within_a_call_and_between_calls(any_store: Store) -> None:
@@ -144,6 +146,21 @@ def test_ids_of_a_bucket_before_last_are_forgotten_one_and_all(any_store: Store)
     assert outcome.applied == 1
 
 
+def test_events_older_than_the_window_are_told_the_cutoff(any_store: Store) -> None:
+    stats = make(any_store)
+    old = NOW - HOUR
+    for now, word in [(NOW, "OK"), (NOW + 1, "LATE")]:
+        digest = keys.event_digest(f"{now}")
+        [one] = stats.apply([BatchUpdate(events(["a"], 1.0, old), digest, oldest=old, now=now)])
+        [two] = stats.apply([UniqueUpdate(events(["a"], 1.0, old), [digest[::-1]], now=now)])
+        assert one.word == two.word == word
+    assert float(one.detail) == float(two.detail) == NOW + 1 - HOUR
+    # What cannot have been sent before may be of any age.
+    [outcome] = stats.apply([BatchUpdate(events(["a"], 1.0, old), b"x" * 16, now=NOW + 9 * HOUR)])
+    assert outcome.word == "OK"
+    assert counts(stats) == {"a": (3, 3)}
+
+
 def test_without_a_clock_of_its_own_the_window_follows_the_server(any_store: Store) -> None:
     stats = make(any_store)
     assert [stats.apply([batch("id", ["a"], None)])[0].applied for _ in range(3)] == [1, 0, 0]
@@ -186,7 +203,7 @@ def test_the_edges_of_chunks(any_store: Store, slots: int) -> None:
     stats.add_arms("s", arms)
     assert counts(stats) == dict.fromkeys(arms, (0, 0))
     for name, successes in (("lost", 0.0), ("won", 1.0)):
-        update = BatchUpdate(events(arms[-1:], successes), keys.event_digest(name), NOW)
+        update = BatchUpdate(events(arms[-1:], successes), keys.event_digest(name), now=NOW)
         stats.apply([update])
     assert counts(stats) == {**dict.fromkeys(arms, (0, 0)), arms[-1]: (2, 1)}
     assert stats.retire("s", arms[:-1]) == slots - 1
@@ -202,7 +219,9 @@ def test_the_edges_of_chunks(any_store: Store, slots: int) -> None:
 def test_an_event_counts_half_after_each_half_life(any_store: Store) -> None:
     stats = make(any_store, half_life_s=100.0)
     for age in (0, 100, 250):
-        stats.apply([BatchUpdate(events(["a"], 1.0, NOW - age), keys.event_digest(str(age)), NOW)])
+        stats.apply(
+            [BatchUpdate(events(["a"], 1.0, NOW - age), keys.event_digest(str(age)), now=NOW)]
+        )
     now = 1 + 0.5 + 2**-2.5
     assert counts(stats)["a"] == pytest.approx((now, now), rel=1e-14)
     assert counts(stats, NOW + 50)["a"][0] == pytest.approx(now * 2**-0.5, rel=1e-14)
@@ -215,12 +234,12 @@ def test_the_landmark_moves_before_weights_overflow(any_store: Store) -> None:
     times = [NOW, NOW + 4_990, NOW + 5_011, NOW + 20_000, NOW + 20_001, NOW + 4e6]
     for i, time in enumerate(times):
         writer = (stats, late)[i % 2]  # the other one holds the version from before the move
-        update = BatchUpdate(events(["a", f"{i}"], 1.0, time), keys.event_digest(f"{i}"), NOW)
+        update = BatchUpdate(events(["a", f"{i}"], 1.0, time), keys.event_digest(f"{i}"), now=NOW)
         assert writer.apply([update])[0].applied == 2
         expected = sum(2 ** ((earlier - time) / half_life) for earlier in times[: i + 1])
         assert counts(writer, time)["a"][0] == pytest.approx(expected, rel=1e-12)
     # An event from long before the landmark is added with the weight it has by now: none.
-    old = BatchUpdate(events(["a"], 1.0, NOW), keys.event_digest("old"), NOW)
+    old = BatchUpdate(events(["a"], 1.0, NOW), keys.event_digest("old"), now=NOW)
     assert stats.apply([old])[0].applied == 1
     assert counts(stats, times[-1])["a"][0] == pytest.approx(1.0, rel=1e-12)
 
@@ -228,22 +247,22 @@ def test_the_landmark_moves_before_weights_overflow(any_store: Store) -> None:
 def test_a_writer_that_missed_a_landmark_move_uses_the_new_weights(any_store: Store) -> None:
     one, two = make(any_store, 10.0), make(any_store, 10.0)
     for i, writer in enumerate((one, two)):
-        writer.apply([BatchUpdate(events(["a"], 1.0), keys.event_digest(f"{i}"), NOW)])
+        writer.apply([BatchUpdate(events(["a"], 1.0), keys.event_digest(f"{i}"), now=NOW)])
     later = NOW + 5_010
-    one.apply([BatchUpdate(events(["a"], 1.0, later), keys.event_digest("far"), NOW)])
+    one.apply([BatchUpdate(events(["a"], 1.0, later), keys.event_digest("far"), now=NOW)])
     # By the landmark that it remembers, this event would weigh 2**500.
-    two.apply([BatchUpdate(events(["a"], 1.0, later - 10), keys.event_digest("too"), NOW)])
+    two.apply([BatchUpdate(events(["a"], 1.0, later - 10), keys.event_digest("too"), now=NOW)])
     assert counts(one, later)["a"][0] == pytest.approx(1.5, rel=1e-12)
 
 
 def test_another_half_life_leaves_the_counts_of_that_moment(any_store: Store) -> None:
     stats = make(any_store, 100.0, landmark=NOW - 1000)
-    stats.apply([BatchUpdate(events(["a"], 1.0, NOW - 100), keys.event_digest("1"), NOW)])
+    stats.apply([BatchUpdate(events(["a"], 1.0, NOW - 100), keys.event_digest("1"), now=NOW)])
     other = make(any_store)
     other.change_half_life("s", 10.0, NOW)
     assert counts(stats)["a"][0] == pytest.approx(0.5, rel=1e-14)
     assert counts(stats, NOW + 10)["a"][0] == pytest.approx(0.25, rel=1e-14)
-    stats.apply([BatchUpdate(events(["a"], 1.0, NOW + 10), keys.event_digest("2"), NOW)])
+    stats.apply([BatchUpdate(events(["a"], 1.0, NOW + 10), keys.event_digest("2"), now=NOW)])
     assert counts(stats, NOW + 20)["a"][0] == pytest.approx(0.125 + 0.5, rel=1e-14)
     stats.change_half_life("s", None, NOW + 20)
     assert counts(stats, NOW + 1e6)["a"][0] == pytest.approx(0.625, rel=1e-14)
@@ -402,7 +421,7 @@ def test_an_overflowing_count_is_refused_whole(any_store: Store) -> None:
     stats = make(any_store)
     huge = events(["a", "b"])
     huge.trials[0] = 1.7e308
-    first, second = (BatchUpdate(huge, keys.event_digest(name), NOW) for name in ("1", "2"))
+    first, second = (BatchUpdate(huge, keys.event_digest(name), now=NOW) for name in ("1", "2"))
     stats.apply([first])
     with pytest.raises(ValueError, match="overflow"):
         stats.apply([second])

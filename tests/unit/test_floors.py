@@ -55,7 +55,16 @@ FLOORS = (
         "store.updates",
         "store.statistics",
     ),
-    ("ingest", "refresh", "rung", "recommendation", "snapshot_loader", "serving"),
+    (
+        "recording",
+        "ingest",
+        "refresh",
+        "serving.rung",
+        "serving.recommendation",
+        "serving.loader",
+        "serving.recommender",
+        "serving",
+    ),
     ("bandit",),
     (
         "demo.openbandit",

@@ -29,7 +29,7 @@ def load(store: Store, bandit: str, source: str) -> Position:
     try:
         offset, line, digest = json.loads(raw)
         return Position(int(offset), int(line), str(digest))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise CorruptDataError(
             describe("checkpoint", raw, f"of source {source!r} is damaged; run with --rescan")
         ) from error

@@ -296,21 +296,35 @@ local function clock(given)
   return given == '' and server_time() or tonumber(given)
 end
 
--- apply_batch(keys: state, even, odd; args: version, token, length, now, digest, deltas)
---   -> {OK} | {ALREADY} | {STALE} | {CORRUPT, field}
--- Applies all deltas under one digest, once within the window. `length` is that of a bucket in
--- seconds, `now` "" for the server's clock.
+-- The reply to an update whose oldest event is older than the window, else nil. The clock that
+-- remembers ids also judges age; a client's own may be hours off.
+local function too_old(oldest, window, now)
+  local cutoff = now - tonumber(window)
+  if oldest ~= '' and tonumber(oldest) < cutoff then
+    return { 'LATE', string.format('%.6f', cutoff) }
+  end
+end
+
+-- apply_batch(keys: state, even, odd; args: version, token, window, length, oldest, now, digest, deltas)
+--   -> {OK} | {ALREADY} | {LATE, cutoff} | {STALE} | {CORRUPT, field}
+-- Applies all deltas under one digest, once within the window. `window` and `length`, that of a
+-- bucket, are in seconds; `oldest` is the time of the oldest event, or "" to take any age; `now`
+-- is "" for the server's clock.
 local function apply_batch(keys, args)
-  local state, digest = keys[1], args[5]
+  local state, now, digest = keys[1], clock(args[6]), args[7]
   if is_stale(state, args[1], args[2]) then
     return { 'STALE' }
   end
-  local window = open_window(state, keys[2], keys[3], tonumber(args[3]), clock(args[4]))
+  local late = too_old(args[5], args[3], now)
+  if late then
+    return late
+  end
+  local window = open_window(state, keys[2], keys[3], tonumber(args[4]), now)
   window.check_types()
   if window.known(digest) then
     return { 'ALREADY' }
   end
-  local arguments, refusal = added(state, args[6])
+  local arguments, refusal = added(state, args[8])
   if not arguments then
     return refusal
   end
@@ -318,18 +332,22 @@ local function apply_batch(keys, args)
   return { 'OK' }
 end
 
--- apply_unique(keys: state, even, odd; args: version, token, length, now, digests, deltas)
---   -> {OK, applied, duplicate} | {STALE} | {CORRUPT, field}
--- Applies each delta under a digest of its own, once within the window.
+-- apply_unique(keys: state, even, odd; args: version, token, window, length, oldest, now, digests, deltas)
+--   -> {OK, applied, duplicate} | {LATE, cutoff} | {STALE} | {CORRUPT, field}
+-- Applies each delta under a digest of its own, once within the window; else as apply_batch.
 local function apply_unique(keys, args)
-  local state, digests, deltas = keys[1], args[5], args[6]
+  local state, now, digests, deltas = keys[1], clock(args[6]), args[7], args[8]
   if is_stale(state, args[1], args[2]) then
     return { 'STALE' }
+  end
+  local late = too_old(args[5], args[3], now)
+  if late then
+    return late
   end
   if #digests / DIGEST_BYTES ~= #deltas / DELTA_BYTES then
     return { 'INVALID', 'as many digests as deltas' }
   end
-  local window = open_window(state, keys[2], keys[3], tonumber(args[3]), clock(args[4]))
+  local window = open_window(state, keys[2], keys[3], tonumber(args[4]), now)
   window.check_types()
   local fresh, seen, duplicate = {}, {}, 0
   local arguments, refusal = added(state, deltas, function(i)

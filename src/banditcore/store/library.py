@@ -95,13 +95,16 @@ def apply_batch(
     *,
     version: bytes,
     token: bytes,
+    window: float,
     length: float,
-    now: str,
+    oldest: float | None,
+    now: float | None,
     digest: bytes,
     deltas: bytes,
 ) -> Call:
     """Apply all deltas under one digest, once within the window."""
-    arguments = (version, token, repr(float(length)), now, digest, deltas)
+    ages = _numbers(window, length, oldest, now)
+    arguments: tuple[bytes | str, ...] = (version, token, *ages, digest, deltas)
     return Call("apply_batch", (keys.state, keys.even, keys.odd), arguments)
 
 
@@ -110,13 +113,16 @@ def apply_unique(
     *,
     version: bytes,
     token: bytes,
+    window: float,
     length: float,
-    now: str,
+    oldest: float | None,
+    now: float | None,
     digests: bytes,
     deltas: bytes,
 ) -> Call:
     """Apply each delta under a digest of its own, once within the window."""
-    arguments = (version, token, repr(float(length)), now, digests, deltas)
+    ages = _numbers(window, length, oldest, now)
+    arguments: tuple[bytes | str, ...] = (version, token, *ages, digests, deltas)
     return Call("apply_unique", (keys.state, keys.even, keys.odd), arguments)
 
 
@@ -186,6 +192,11 @@ def library_source() -> str:
 @cache
 def _template() -> str:
     return files("banditcore.store").joinpath("library.lua").read_text("utf-8")
+
+
+def _numbers(*values: float | None) -> tuple[str, ...]:
+    """Return numbers with all their digits; "" stands for None."""
+    return tuple("" if value is None else repr(float(value)) for value in values)
 
 
 def _send(store: Store, calls: Sequence[Call]) -> list[Reply | Exception]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from banditcore.counts import ArmCounts, decay_exponent
 from banditcore.errors import (
     CorruptDataError,
+    InvalidValueError,
     StoreError,
     StoreUnavailableError,
     describe,
@@ -207,11 +209,7 @@ class Statistics:
             for segment in segments:
                 pipeline.hget(keys.of_segment(self._bandit, segment).state, mark)
             found = pipeline.execute()
-        marks = []
-        for raw in found:
-            epoch, _, offset = (raw or b"0 ").decode().partition(" ")
-            marks.append((int(epoch), offset))
-        return marks
+        return [_mark(segment, raw) for segment, raw in zip(segments, found, strict=True)]
 
     # One attempt at an update: views, then slots, then the counts.
 
@@ -358,12 +356,18 @@ def _counts_of(segment: str, reply: Reply, view: SegmentView | None, as_of: floa
         return CountsRead(ArmCounts((), np.empty(0), np.empty(0), as_of), 0)
     version, slots = view.version, int(reply[2])
     table = _table(segment, slots, reply[CHUNKS_AT:])
-    fade = np.exp2(-decay_exponent(as_of, version.landmark, version.half_life_s))
+    fading = float(decay_exponent(as_of, version.landmark, version.half_life_s))
+    if fading < -MAX_EXPONENT:
+        raise InvalidValueError(
+            describe("as_of", as_of, f"too long before the counts of segment {segment!r} began")
+        )
+    fade = np.exp2(-fading)
     arms = view.registry.arms[:slots]
     counts = ArmCounts(arms, table[:, 0] * fade, table[:, 1] * fade, as_of)
     return CountsRead(counts, int(reply[3]))
 
 
+_MARK = re.compile(rb"(\d+) ([!-~]*)")
 _SLOTS_PER_CHUNK = 128
 _SLOT_BYTES = 16
 
@@ -385,6 +389,17 @@ def _table(segment: str, slots: int, chunks: Sequence[bytes]) -> NDArray[np.floa
             describe("counts", "negative or not finite", f"segment {segment!r} is damaged")
         )
     return table
+
+
+def _mark(segment: str, raw: bytes | None) -> tuple[int, str]:
+    if raw is None:
+        return 0, ""
+    parts = _MARK.fullmatch(raw)
+    if parts is None:
+        raise CorruptDataError(
+            describe("mark", raw, f"of segment {segment!r} is damaged: no epoch and offset")
+        )
+    return int(parts[1]), parts[2].decode("ascii")
 
 
 def _slots(update: Update, view: SegmentView) -> NDArray[np.intp] | None:

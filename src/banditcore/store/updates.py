@@ -30,11 +30,12 @@ class Outcome:
     Attributes
     ----------
     word : str
-        ``OK``, ``ALREADY``, ``FENCED``, ``CONFLICT`` or ``STALE``.
+        ``OK``, ``ALREADY``, ``LATE``, ``FENCED``, ``CONFLICT`` or ``STALE``.
     applied, duplicate : int
         Events; 0 unless the word is ``OK`` or ``ALREADY``.
     detail : str
-        The epoch that fences, or the offset that conflicts.
+        The epoch that fences, the offset that conflicts, or the time, in seconds since 1970,
+        from which on events are within the window.
     """
 
     word: str
@@ -106,12 +107,16 @@ class BatchUpdate:
     ----------
     digest : bytes
         See `keys.event_digest`.
+    oldest : float or None
+        What must lie within the window, seconds since 1970: the time of the oldest event, or
+        that of the first attempt at this batch. None when it cannot have been sent before.
     now : float or None
         The clock for the window, seconds since 1970; None for the server's.
     """
 
     events: SegmentEvents
     digest: bytes
+    oldest: float | None = None
     now: float | None = None
 
     def call(self, keys: SegmentKeys, view: SegmentView, slots: NDArray[np.intp]) -> Call:
@@ -120,8 +125,10 @@ class BatchUpdate:
             keys,
             version=view.version.pack(),
             token=view.token,
+            window=view.version.window_s,
             length=_bucket_length(view.version),
-            now=_clock(self.now),
+            oldest=self.oldest,
+            now=self.now,
             digest=self.digest,
             deltas=_sums(self.events, view.version, slots),
         )
@@ -147,6 +154,11 @@ class UniqueUpdate:
     digests: list[bytes]
     now: float | None = None
 
+    @property
+    def oldest(self) -> float:
+        """The time of the oldest event, which must lie within the window."""
+        return float(self.events.times.min())
+
     def call(self, keys: SegmentKeys, view: SegmentView, slots: NDArray[np.intp]) -> Call:
         """Return an update guarded by each event's digest."""
         events = self.events
@@ -159,8 +171,10 @@ class UniqueUpdate:
             keys,
             version=view.version.pack(),
             token=view.token,
+            window=view.version.window_s,
             length=_bucket_length(view.version),
-            now=_clock(self.now),
+            oldest=self.oldest,
+            now=self.now,
             digests=b"".join(self.digests),
             deltas=deltas.tobytes(),
         )
@@ -176,10 +190,6 @@ def _bucket_length(version: SegmentVersion) -> float:
     # Two buckets are remembered, so an id is known for at least one whole length. An event is
     # accepted up to window_s late and MAX_AHEAD_S early, so its duplicate comes within the sum.
     return version.window_s + MAX_AHEAD_S
-
-
-def _clock(now: float | None) -> str:
-    return "" if now is None else repr(float(now))
 
 
 def _weights(events: SegmentEvents, version: SegmentVersion) -> NDArray[np.float64]:
@@ -211,7 +221,7 @@ def _refusal(events: SegmentEvents, reply: Reply) -> Outcome:
     word, *details = (part.decode() for part in reply)
     detail = details[0] if details else ""
     where = f"of segment {events.segment!r}"
-    if word in {"STALE", "CONFLICT", "FENCED"}:
+    if word in {"STALE", "CONFLICT", "FENCED", "LATE"}:
         return Outcome(word, detail=detail)
     if word == "CORRUPT":
         raise CorruptDataError(describe(detail, "damaged", f"counts {where} cannot be added to"))

@@ -1,4 +1,4 @@
-"""Answers requests from local memory, whatever happens to the store."""
+"""The recommender: chooses a slate from local memory for each request."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from banditcore.errors import (
     describe,
 )
 from banditcore.identifiers import check_arm, check_segment
-from banditcore.recommendation import DEFAULT_SOURCE, Recommendation
-from banditcore.rung import climb
 from banditcore.segments import with_ancestors
+from banditcore.serving.loader import PublishedBandit, SnapshotLoader
+from banditcore.serving.recommendation import DEFAULT_SOURCE, Recommendation
+from banditcore.serving.rung import climb
 from banditcore.slate_format import DEFAULT_MAX_BYTES
-from banditcore.snapshot_loader import PublishedBandit, SnapshotLoader
 
 __all__ = ["Recommender"]
 

@@ -8,8 +8,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from banditcore.errors import CorruptDataError, describe
-from banditcore.rung import Rung, climb
 from banditcore.segments import with_ancestors
+from banditcore.serving.rung import Rung, climb
 from banditcore.slate_format import SlateHeader, decode, decode_header
 from banditcore.store import publish
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from banditcore.rung import Rung
+from banditcore.serving.rung import Rung
 
 __all__ = ["DEFAULT_SOURCE", "Recommendation"]
 

@@ -69,7 +69,7 @@ def test_recommend_sends_nothing_to_the_store(store: Store) -> None:
 
 
 def test_many_blobs_are_fetched_in_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("banditcore.snapshot_loader._FETCHED_AT_ONCE_BYTES", 4000)
+    monkeypatch.setattr("banditcore.serving.loader._FETCHED_AT_ONCE_BYTES", 4000)
     held = [snapshot(f"S{i}") for i in range(7)]
     recommender = warm(store, *held)
     for each in held:

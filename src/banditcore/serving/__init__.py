@@ -1,0 +1,8 @@
+"""Answers requests from local memory, whatever happens to the store."""
+
+from __future__ import annotations
+
+from banditcore.serving.recommendation import Recommendation
+from banditcore.serving.recommender import Recommender
+
+__all__ = ["Recommendation", "Recommender"]
