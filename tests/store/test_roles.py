@@ -1,0 +1,63 @@
+"""The least rights that docs/operations.md names are enough, and serving cannot write."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from banditcore import Bandit, Recommender, Store, StoreUnfitError, connect
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
+
+
+def rules(role: str) -> list[str]:
+    """Return the ACL of a role, those of the roles it extends included."""
+    words: list[str] = []
+    for name in ("serving", "reporting", "writing"):
+        row = next(line for line in GUIDE.splitlines() if line.startswith(f"| {name} |"))
+        words += re.findall(r"`([^`]*)`", row)[-1].replace("\\|", "|").split()
+        if name == role:
+            return words
+    raise AssertionError(role)
+
+
+@pytest.fixture
+def login(any_store: Store) -> Iterator[Callable[[str], Store]]:
+    opened = []
+
+    def as_role(role: str) -> Store:
+        any_store.client.execute_command("ACL", "SETUSER", role, "on", ">secret", *rules(role))
+        path = any_store.url.removeprefix("unix://").partition("?")[0]
+        opened.append(connect(f"unix://{role}:secret@{path}"))
+        return opened[-1]
+
+    yield as_role
+    for store in opened:
+        store.close()
+    for role in ("serving", "reporting", "writing"):
+        any_store.client.execute_command("ACL", "DELUSER", role)
+
+
+def test_each_role_can_do_its_work_and_no_more(login: Callable[[str], Store]) -> None:
+    bandit = Bandit("home", login("writing"))
+    assert bandit.record("IN/m", "a", reward=1, event_id="1").applied == 1
+    bandit.record_batch({"segment": ["IN/m"], "arm": ["b"], "reward": [1]}, batch_id="2")
+    bandit.add_arms("IN/m", ["c", "d"])
+    assert bandit.retire("IN/m", ["d"]) == 1
+    assert bandit.refresh().published == ("", "IN", "IN/m")
+
+    reading = Bandit("home", login("reporting"))
+    assert reading.counts("IN/m").arms == ("a", "b", "c")
+    assert len(reading.posterior("IN")) == 3
+    with pytest.raises(StoreUnfitError, match="ACL"):
+        reading.add_arms("IN/m", ["e"])
+
+    serving = Bandit("home", login("serving"))
+    with Recommender(serving) as recommender:
+        recommender.warm_up()
+        assert len(recommender.recommend("IN/m", 3).arms) == 3
+    with pytest.raises(StoreUnfitError, match="ACL"):
+        serving.counts("IN/m")
