@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from banditcore.store.connect import Store, connect
-from banditcore.store.embedded import _is_locked
+from banditcore.store._data_directory import is_locked
 from servers import RunningServer, binaries, running_server, wait_until
 
 
@@ -61,5 +61,5 @@ def directory() -> Iterator[Path]:
     above = Path(tempfile.mkdtemp(prefix="bct", dir=tempfile.gettempdir()))
     yield above / "d"
     for lock in above.rglob("server.lock"):
-        wait_until(lambda lock=lock: not _is_locked(lock), "a server was left running")
+        wait_until(lambda lock=lock: not is_locked(lock), "a server was left running")
     shutil.rmtree(above)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import redis
 
-from banditcore.store.embedded import EmbeddedServer, _is_locked
+from banditcore.store._data_directory import is_locked
+from banditcore.store.embedded import EmbeddedServer
 from servers import wait_until
 
 # A process that uses a directory: says the server's id, adds one, obeys one word from its input.
@@ -68,4 +69,4 @@ def server_pid(client: redis.Redis) -> int:
 
 
 def stopped(directory: Path) -> None:
-    wait_until(lambda: not _is_locked(directory / "server.lock"), "the server still runs")
+    wait_until(lambda: not is_locked(directory / "server.lock"), "the server still runs")

@@ -7,16 +7,15 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from banditcore.counts import ArmCounts, merge
 from banditcore.errors import (
-    ConfigurationConflictError,
     InvalidTypeError,
     InvalidValueError,
-    OutcomeUnknownError,
+    PartlyAppliedError,
     StoreError,
     describe,
 )
@@ -27,17 +26,15 @@ from banditcore.recording import Applied, Batch
 from banditcore.refresh import RefreshReport, refresh
 from banditcore.segments import is_within, lineage
 from banditcore.store import index, settings
-from banditcore.store.settings import Settings
+from banditcore.store.connect import Store
+from banditcore.store.reading import SegmentReader
+from banditcore.store.settings import Settings, Wanted
 from banditcore.store.statistics import Statistics
 from banditcore.store.version import SegmentVersion
 
-if TYPE_CHECKING:
-    from banditcore.store.connect import Store
-
 __all__ = ["Bandit"]
 
-UNIFORM = Prior(1.0, 1.0)
-DEFAULT_WINDOW = dt.timedelta(hours=1)
+DEFAULT_RETRY = dt.timedelta(seconds=15)
 MIN_HALF_LIFE_S = 10.0
 """Clocks may differ by an hour; in that time weights must not grow by more than float64 holds."""
 
@@ -57,11 +54,15 @@ class Bandit:
     half_life : timedelta, optional
         After which an event counts half. None keeps evidence for ever, or as the store says
         when the bandit exists already.
-    window : timedelta
+    window : timedelta, optional
         How far back events with ids are told apart from their duplicates. Like the half-life it
-        is fixed when the bandit is first written to.
+        is fixed when the bandit is first written to; None is an hour, or what the store says.
+    retry_for : timedelta
+        How long a write is sent again after a network error before it raises. It blocks meanwhile:
+        choose less in a request handler. Each event counts once, however often it is sent.
     clock : callable, optional
-        Returns seconds since 1970; the default is the time of this machine.
+        Returns seconds since 1970, for tests and simulations. By default events are timed by this
+        machine and judged by the store's clock.
 
     Notes
     -----
@@ -73,24 +74,36 @@ class Bandit:
         name: str,
         store: Store,
         *,
-        prior: Prior | Literal["empirical"] = UNIFORM,
+        prior: Prior | Literal["empirical"] = "empirical",
         half_life: dt.timedelta | None = None,
-        window: dt.timedelta = DEFAULT_WINDOW,
+        window: dt.timedelta | None = None,
+        retry_for: dt.timedelta = DEFAULT_RETRY,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.name = check_bandit(name)
+        if not isinstance(store, Store):
+            raise InvalidTypeError(describe("store", store, "open one with banditcore.connect()"))
         self.store = store
         if not isinstance(prior, Prior) and prior != "empirical":
             raise InvalidTypeError(describe("prior", prior, 'a Prior(a, b), or "empirical"'))
         self.prior: Prior | Literal["empirical"] = prior
+        if clock is not None and not callable(clock):
+            raise InvalidTypeError(describe("clock", clock, "a function of no arguments"))
         self.clock: Callable[[], float] = clock or time.time
         self._has_own_clock = clock is not None
-        self._wanted = Settings(
+        self._wanted = Wanted(
             None if half_life is None else _half_life(half_life),
-            _seconds("window", window),
+            None if window is None else _seconds("window", window, least=1.0),
         )
+        self.retry_for_s = _seconds("retry_for", retry_for, least=0.0)
         self._agreed: Settings | None = None
-        self._statistics = Statistics(store, name, self._new_version, self.clock)
+        self._statistics = Statistics(
+            store,
+            name,
+            self._new_version,
+            self._judging_clock,
+            retry_for_s=self.retry_for_s,
+        )
 
     def __repr__(self) -> str:
         return f"Bandit({self.name!r}, {self.store!r})"
@@ -98,14 +111,25 @@ class Bandit:
     @property
     def half_life(self) -> dt.timedelta | None:
         """After which an event counts half, as the store has it; None when evidence stays."""
-        stored = settings.load(self.store, self.name) or self._wanted
+        stored = settings.load(self.store, self.name) or self._wanted.settings()
         return None if stored.half_life_s is None else dt.timedelta(seconds=stored.half_life_s)
 
     @property
+    def window(self) -> dt.timedelta:
+        """How far back events with ids are told apart from their duplicates."""
+        stored = settings.load(self.store, self.name) or self._wanted.settings()
+        return dt.timedelta(seconds=stored.window_s)
+
+    @property
     def statistics(self) -> Statistics:
-        """The statistics of the bandit's segments, for jobs."""
+        """Updates the bandit's segments, for jobs."""
         self._settings()
         return self._statistics
+
+    @property
+    def reader(self) -> SegmentReader:
+        """Reads the bandit's segments, for jobs. It writes nothing."""
+        return self._statistics.reader
 
     # Writing.
 
@@ -142,8 +166,8 @@ class Bandit:
         ------
         InvalidValueError, InvalidTypeError
             Nothing was recorded.
-        OutcomeUnknownError
-            The store went away; see `record_batch`.
+        StoreError
+            See `record_batch`.
         """
         return self.record_batch([Event(segment, arm, reward, trials, time, event_id)])
 
@@ -169,24 +193,24 @@ class Bandit:
         ------
         InvalidValueError, InvalidTypeError
             Nothing was recorded.
-        OutcomeUnknownError
+        StoreError
+            The store cannot be used. Nothing was recorded.
+        PartlyAppliedError
             The store failed on the way; some segments may have been updated. Send the same
             events again with the error's `batch_id`, within the window: each event counts once.
         """
         now = self.clock()
         columns = EventColumns.of(events, now=now)
-        # An injected clock also rules the window; otherwise the server's does, the same for all.
-        window_now = now if self._has_own_clock else None
-        batch = Batch(columns, batch_id, sent=now, window_now=window_now)
+        batch = Batch(columns, batch_id, sent=now, window_now=now if self._has_own_clock else None)
         if not len(columns):
             return Applied(0)
+        window_s = self._settings().window_s
+        self.store.client  # noqa: B018 - raises if the store is closed, before anything is sent
         try:
-            return batch.record(self.statistics, self._settings().window_s)
-        except ConfigurationConflictError:  # found out before anything is sent
-            raise
+            return batch.record(self._statistics, window_s)
         except StoreError as error:
             again = batch.resend_id
-            raise OutcomeUnknownError(
+            raise PartlyAppliedError(
                 f"{error}; some of the events may be recorded, so send them again with "
                 + ("their event ids" if again is None else f"batch_id={again!r}"),
                 batch_id=again,
@@ -229,8 +253,8 @@ class Bandit:
         seconds = None if half_life is None else _half_life(half_life)
         wanted = Settings(seconds, self._settings().window_s)
         settings.save(self.store, self.name, wanted)  # first, so that new segments have it
-        self._wanted = self._agreed = wanted
-        now = self.clock()
+        self._agreed = wanted
+        now = self._now()
         for segment in self.segments():
             self._statistics.change_half_life(segment, seconds, now)
 
@@ -256,9 +280,9 @@ class Bandit:
         check_segment(segment)
         moment = self.clock() if as_of is None else _moment(as_of)
         if not descendants:
-            return self._statistics.counts([segment], moment)[0].counts
+            return self.reader.counts([segment], moment)[0].counts
         below = [path for path in self.segments() if is_within(path, segment)]
-        return merge([read.counts for read in self._statistics.counts(below, moment)], moment)
+        return merge([read.counts for read in self.reader.counts(below, moment)], moment)
 
     def posterior(self, segment: str) -> Posterior:
         """Return the posterior that `refresh` would use for a segment now."""
@@ -295,21 +319,30 @@ class Bandit:
 
     def _settings(self) -> Settings:
         if self._agreed is None:
-            insist = self._wanted.half_life_s is not None
-            self._agreed = settings.agree(self.store, self.name, self._wanted, insist=insist)
+            self._agreed = settings.agree(self.store, self.name, self._wanted)
         return self._agreed
 
     def _new_version(self) -> SegmentVersion:
-        # Read anew: another process may have changed the half-life since.
-        agreed = settings.load(self.store, self.name) or self._settings()
-        return SegmentVersion(0, self.clock(), agreed.half_life_s, agreed.window_s)
+        # Agreed anew: the half-life may have been changed since, or the store may have lost all.
+        last = self._settings()
+        agreed = settings.agree(
+            self.store, self.name, Wanted(last.half_life_s, last.window_s), insist=False
+        )
+        return SegmentVersion(0, self._now(), agreed.half_life_s, agreed.window_s)
+
+    def _judging_clock(self) -> float | None:
+        """Return the clock that judges events; None for the server's, the same for all."""
+        return self.clock() if self._has_own_clock else None
+
+    def _now(self) -> float:
+        return self.clock() if self._has_own_clock else self.store.server_time()
 
 
-def _seconds(name: str, span: dt.timedelta) -> float:
+def _seconds(name: str, span: dt.timedelta, *, least: float) -> float:
     if not isinstance(span, dt.timedelta):
         raise InvalidTypeError(describe(name, span, "a datetime.timedelta, such as days=7"))
-    if span <= dt.timedelta(0):
-        raise InvalidValueError(describe(name, span, "longer than nothing"))
+    if span.total_seconds() < least:
+        raise InvalidValueError(describe(name, span, f"at least {least:.0f} seconds"))
     return span.total_seconds()
 
 
@@ -322,12 +355,7 @@ def _moment(as_of: float) -> float:
 
 
 def _half_life(span: dt.timedelta) -> float:
-    seconds = _seconds("half_life", span)
-    if seconds < MIN_HALF_LIFE_S:
-        raise InvalidValueError(
-            describe("half_life", span, f"at least {MIN_HALF_LIFE_S:.0f} seconds")
-        )
-    return seconds
+    return _seconds("half_life", span, least=MIN_HALF_LIFE_S)
 
 
 def _arms(arms: Iterable[str]) -> list[str]:

@@ -14,7 +14,7 @@ __all__ = [
     "InvalidValueError",
     "NotReadyError",
     "NumericalError",
-    "OutcomeUnknownError",
+    "PartlyAppliedError",
     "StoreError",
     "StoreUnavailableError",
     "StoreUnfitError",
@@ -44,8 +44,8 @@ class StoreUnavailableError(StoreError):
     """The store did not answer in time, refused the connection, or went away."""
 
 
-class OutcomeUnknownError(StoreUnavailableError):
-    """A write was sent, but no reply came: it may or may not have been applied.
+class PartlyAppliedError(StoreError):
+    """The store failed while events were recorded; some segments may have been updated.
 
     Sending the same events again with this ``batch_id`` is safe: those applied already are
     counted as duplicates. It is None when the events carry ids of their own.
@@ -56,11 +56,11 @@ class OutcomeUnknownError(StoreUnavailableError):
         self.batch_id = batch_id
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _outcome_unknown, (str(self), self.batch_id)
+        return _partly_applied, (str(self), self.batch_id)
 
 
-def _outcome_unknown(message: str, batch_id: str | None) -> OutcomeUnknownError:
-    return OutcomeUnknownError(message, batch_id=batch_id)
+def _partly_applied(message: str, batch_id: str | None) -> PartlyAppliedError:
+    return PartlyAppliedError(message, batch_id=batch_id)
 
 
 class StoreUnfitError(StoreError):

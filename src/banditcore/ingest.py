@@ -13,8 +13,11 @@ from banditcore.errors import CorruptDataError, InvalidValueError, StoreError, d
 from banditcore.grouping import SegmentEvents, by_segment
 from banditcore.identifiers import check_id
 from banditcore.logs import EventLog, LogBatch, Position, Reject
-from banditcore.store import checkpoints, index
+from banditcore.store import checkpoints
+from banditcore.store.checkpoints import Checkpoint
 from banditcore.store.keys import mark_field
+from banditcore.store.reading import SegmentReader
+from banditcore.store.retrying import retrying
 from banditcore.store.statistics import Statistics
 from banditcore.store.updates import OrderedUpdate
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IngestReport", "IngestingBandit", "ingest_log"]
 
-_ROUNDS = 100
+_MAX_CONFLICTS = 100
 """Attempts at one batch while another process applies the same log; each conflict means that
 the other one is further."""
 
@@ -40,8 +43,16 @@ class IngestingBandit(Protocol):
         """Where its counts are."""
 
     @property
+    def retry_for_s(self) -> float:
+        """How long a call is repeated after a network error, in seconds."""
+
+    @property
     def statistics(self) -> Statistics:
-        """Its segments' counts."""
+        """Updates its segments."""
+
+    @property
+    def reader(self) -> SegmentReader:
+        """Reads its segments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +73,8 @@ class IngestReport:
         Where in the log this run began and ended.
     seconds : float
         How long it took.
+    refused_before : int
+        Records before `start` that earlier runs refused.
     """
 
     applied: int
@@ -71,6 +84,7 @@ class IngestReport:
     start: Position
     end: Position
     seconds: float
+    refused_before: int = 0
 
 
 def ingest_log(
@@ -113,6 +127,8 @@ def ingest_log(
     ------
     InvalidValueError
         When the log does not begin with what was read of it before.
+    ConfigurationConflictError
+        When it was read with other columns, or in another format or encoding, before.
     CorruptDataError
         When what the store says of earlier runs is damaged; a rescan does without it.
     StoreError
@@ -120,21 +136,30 @@ def ingest_log(
     """
     started = time.monotonic()
     name = f"log:{log.fingerprint}" if source is None else check_id("source", source)
+    for_s = bandit.retry_for_s
     try:
-        stored = checkpoints.load(bandit.store, bandit.name, name)
+        stored = retrying(lambda: checkpoints.load(bandit.store, bandit.name, name), for_s)
     except CorruptDataError:
         if not rescan:
             raise
-        stored = Position()  # the marks beside the counts tell what is applied
-    log.verify(stored)
-    start = Position() if rescan else stored
-    run = _Run(bandit, name)
+        stored = Checkpoint()  # the marks beside the counts tell what is applied
+    stored.check(log)
+    log.verify(stored.position)
+    before = Checkpoint() if rescan else stored
+    start = before.position
+    run = _Run(bandit, log, name)
     applied = duplicate = refused = 0
     end = start
 
     def report() -> IngestReport:
         seconds = time.monotonic() - started
-        return IngestReport(applied, duplicate, refused, len(run.marks), start, end, seconds)
+        segments = len(run.marks)
+        return IngestReport(
+            applied, duplicate, refused, segments, start, end, seconds, before.refused
+        )
+
+    def save(checkpoint: Checkpoint) -> None:
+        retrying(lambda: checkpoints.save(bandit.store, bandit.name, name, checkpoint), for_s)
 
     for batch in log.batches(start, batch_size):
         if batch.events.event_ids is not None:
@@ -144,25 +169,38 @@ def ingest_log(
         for reject in batch.rejects:
             if on_reject is not None:
                 on_reject(reject)
+        if not stored.reading and len(batch.events):
+            # Before the first record counts: whoever goes on must read the log in the same way.
+            stored = Checkpoint(stored.position, log.reading, stored.refused)
+            save(stored)
         changed = run.apply(batch)
         applied += changed
         duplicate += len(batch.events) - changed
         refused += len(batch.rejects)
         end = batch.end
-        if end.offset > stored.offset:
-            checkpoints.save(bandit.store, bandit.name, name, end)
+        # While nothing could be used the map may be wrong: a corrected one begins anew.
+        usable = applied or duplicate or start.offset
+        if usable and end.offset > stored.position.offset:
+            reached = Checkpoint(end, log.reading, before.refused + refused)
+            save(reached)
         if progress is not None:
             progress(report())
     return report()
 
 
 class _Run:
-    """Applies batches of one log and remembers the marks of the segments it met."""
+    """Applies batches of one log and remembers the marks of the segments it met.
 
-    def __init__(self, bandit: IngestingBandit, source: str) -> None:
+    A mark is "<offset>-<digest>": how far the log is applied to its segment, and the SHA-256 of
+    the bytes before, so that a log that begins alike is never taken for the same.
+    """
+
+    def __init__(self, bandit: IngestingBandit, log: EventLog, source: str) -> None:
         self._bandit = bandit
+        self._log = log
         self._field = mark_field(source, "0")
-        self.marks: dict[str, str] = {}  # segment -> offset as stored, "" for none
+        self._verified = {""}  # marks that this log agrees with
+        self.marks: dict[str, str] = {}  # segment -> mark, "" for none
 
     def apply(self, batch: LogBatch) -> int:
         """Apply a batch to all its segments; return how many records changed the counts."""
@@ -170,16 +208,21 @@ class _Run:
         groups = list(by_segment(batch.events))
         self._read_marks([group.segment for group in groups])
         applied = 0
-        for _ in range(_ROUNDS):
+        for _ in range(_MAX_CONFLICTS):
             updates = self._updates(batch, groups)
             if not updates:
                 return applied
             outcomes = statistics.apply(updates)
             for update, outcome in zip(updates, outcomes, strict=True):
                 segment = update.events.segment
-                if outcome.word == "FENCED":
+                if outcome.word == "EARLY":
                     raise StoreError(
-                        describe("epoch", outcome.detail, f"segment {segment!r} has another owner")
+                        describe(
+                            "time",
+                            float(update.events.times.max()),
+                            "over an hour ahead of the store's clock: correct this machine's or "
+                            "the store's; nothing of this batch is lost, run again afterwards",
+                        )
                     )
                 if outcome.word == "CONFLICT":
                     self._learn(segment, update.expected, outcome.detail)
@@ -190,27 +233,46 @@ class _Run:
 
     def _updates(self, batch: LogBatch, groups: Sequence[SegmentEvents]) -> list[OrderedUpdate]:
         """Return what is not applied yet of each segment's records."""
+        now = self._bandit.statistics.now()
         updates = []
         for group in groups:
             mark = self.marks[group.segment]
-            after = batch.offsets[group.rows] > (int(mark) if mark else -1)
-            events = group.where(np.asarray(after))
+            events = group.where(np.asarray(batch.offsets[group.rows] > _offset(mark)))
             if events is not None:
-                new = str(batch.end.offset)
-                updates.append(OrderedUpdate(events, self._field, 0, mark, new))
+                new = f"{batch.end.offset}-{batch.end.digest}"
+                self._verified.add(new)
+                # A file has no owner: epoch 0. Runs that overlap meet in a CONFLICT.
+                updates.append(OrderedUpdate(events, self._field, 0, mark, new, now))
         return updates
 
     def _read_marks(self, segments: Sequence[str]) -> None:
         unknown = [segment for segment in segments if segment not in self.marks]
         if unknown:
-            index.add(self._bandit.store, self._bandit.name, unknown)
-            found = self._bandit.statistics.marks(unknown, self._field)
-            self.marks |= {
-                segment: offset for segment, (_, offset) in zip(unknown, found, strict=True)
-            }
+            found = retrying(
+                lambda: self._bandit.reader.marks(unknown, self._field), self._bandit.retry_for_s
+            )
+            self._verify([mark for _, mark in found])
+            self.marks |= {segment: mark for segment, (_, mark) in zip(unknown, found, strict=True)}
+
+    def _verify(self, marks: Sequence[str]) -> None:
+        """Raise unless this log is the one that left these marks."""
+        unsure = sorted(set(marks) - self._verified, key=_offset)
+        for mark, digest in zip(unsure, self._log.digests(map(_offset, unsure)), strict=True):
+            if mark != f"{_offset(mark)}-{digest}":
+                raise InvalidValueError(
+                    describe(
+                        "log",
+                        str(self._log.path),
+                        f"another log that begins alike was ingested under the same name, up to "
+                        f"byte {_offset(mark)}: give this one a source name of its own "
+                        "(--source NAME)",
+                    )
+                )
+            self._verified.add(mark)
 
     def _learn(self, segment: str, expected: str, stored: str) -> None:
-        if int(stored or -1) < int(expected or -1):
+        self._verify([stored])
+        if _offset(stored) < _offset(expected):
             raise StoreError(
                 describe(
                     "mark",
@@ -220,3 +282,8 @@ class _Run:
                 )
             )
         self.marks[segment] = stored
+
+
+def _offset(mark: str) -> int:
+    """Return how many bytes a mark vouches for; -1 for none."""
+    return int(mark.partition("-")[0]) if mark else -1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import uuid
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from banditcore.errors import InvalidValueError, describe
 from banditcore.events import EventColumns
 from banditcore.grouping import SegmentEvents, by_segment
 from banditcore.identifiers import check_id
-from banditcore.store.keys import event_digest
+from banditcore.store.keys import batch_digest, event_digest
 from banditcore.store.statistics import Statistics
 from banditcore.store.updates import BatchUpdate, UniqueUpdate, Update
 
@@ -32,7 +33,8 @@ class Applied:
     duplicate : int
         Events that had changed them before, within the window.
     refused : int
-        Events with ids that are older than the window, whose duplicates could not be told.
+        Events with ids that are older than the window, whose duplicates could not be told; and
+        events over an hour ahead of the store's clock.
     """
 
     applied: int
@@ -75,7 +77,7 @@ class Batch:
         # the first attempt was, because that took events of any age.
         self._identity = batch_id or _RETRY_ID.format(sent=int(sent), random=uuid.uuid4().hex)
         self._sent = sent
-        self._told_apart = batch_id is not None or events.event_ids is not None
+        self._named = batch_id is not None
         retry = None if batch_id is None else _RETRY_SENT.fullmatch(batch_id)
         self._first_sent = None if retry is None else float(retry[1])
 
@@ -92,8 +94,8 @@ class Batch:
         statistics : Statistics
             Of the bandit.
         window_s : float
-            Its window. Events that our clock finds older are not even sent, so that they register
-            no arms; the store judges the others by its own.
+            Its window. Events with ids that our clock finds older are not sent; of the others the
+            store judges, by its own clock.
 
         Raises
         ------
@@ -101,16 +103,20 @@ class Batch:
             Some segments may have been updated.
         """
         applied = duplicate = 0
-        pending = self._within(by_segment(self._events), self._sent - window_s)
+        pending = list(by_segment(self._events))
+        if self._events.event_ids is not None:
+            pending = _trimmed(pending, self._sent - window_s, math.inf)
         while pending:
             outcomes = statistics.apply([self._update(group) for group in pending])
-            late: list[SegmentEvents] = []
+            left: list[SegmentEvents] = []
             for group, outcome in zip(pending, outcomes, strict=True):
                 applied += outcome.applied
                 duplicate += outcome.duplicate
-                if outcome.word == "LATE":
-                    late += self._within([group], float(outcome.detail))
-            pending = late
+                if outcome.word == "LATE" and self._first_sent is None:
+                    left += _trimmed([group], float(outcome.detail), math.inf)
+                elif outcome.word == "EARLY":
+                    left += _trimmed([group], -math.inf, float(outcome.detail))
+            pending = left
         return Applied(applied, duplicate, len(self._events) - applied - duplicate)
 
     def _update(self, group: SegmentEvents) -> Update:
@@ -119,15 +125,12 @@ class Batch:
             digests = [event_digest(ids[row]) for row in group.rows]
             return UniqueUpdate(group, digests, now=self._window_now)
         oldest = None
-        if self._told_apart:
+        if self._named:
             oldest = float(group.times.min()) if self._first_sent is None else self._first_sent
-        return BatchUpdate(group, event_digest(self._identity), oldest=oldest, now=self._window_now)
+        return BatchUpdate(group, batch_digest(self._identity), oldest=oldest, now=self._window_now)
 
-    def _within(self, groups: Iterable[SegmentEvents], cutoff: float) -> list[SegmentEvents]:
-        """Return what the window's ids can tell apart: all on the first attempt without ids."""
-        if not self._told_apart:
-            return list(groups)
-        if self._first_sent is not None:
-            return list(groups) if self._first_sent >= cutoff else []
-        within = (group.where(group.times >= cutoff) for group in groups)
-        return [group for group in within if group is not None]
+
+def _trimmed(groups: Iterable[SegmentEvents], first: float, last: float) -> list[SegmentEvents]:
+    """Return the events whose times are in [first, last]."""
+    kept = (group.where((group.times >= first) & (group.times <= last)) for group in groups)
+    return [group for group in kept if group is not None]

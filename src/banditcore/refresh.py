@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -24,7 +24,7 @@ from banditcore.slate_format import encode
 from banditcore.slates import DEFAULT_DEPTH, DEFAULT_SLATES, Snapshot, draw_bank
 from banditcore.store.connect import connect
 from banditcore.store.publish import publish
-from banditcore.store.statistics import Statistics
+from banditcore.store.reading import SegmentReader
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RefreshReport", "RefreshableBandit", "refresh"]
 
+_UNREADABLE = (CorruptDataError, InvalidValueError)  # the latter: counts of another time
 _READ_AT_ONCE = 64  # segments a round trip; a reply stays in the low megabytes
 
 Progress = Callable[[int, int, str], None]
@@ -58,8 +59,8 @@ class RefreshableBandit(Protocol):
         """Seconds since 1970."""
 
     @property
-    def statistics(self) -> Statistics:
-        """Its segments' counts."""
+    def reader(self) -> SegmentReader:
+        """Reads its segments' counts."""
 
     def segments(self) -> list[str]:
         """Return every segment ever written to."""
@@ -169,10 +170,11 @@ def refresh(
             for segment, posterior in known.items()
             if segment not in failed
         ]
-        for segment, outcome in chain(failed.items(), _run(pool, jobs)):
-            results[segment] = outcome
-            if progress is not None:
-                progress(len(results), len(targets), segment)
+        with closing(_run(pool, jobs)) as drawn:
+            for segment, outcome in chain(failed.items(), drawn):
+                results[segment] = outcome
+                if progress is not None:
+                    progress(len(results), len(targets), segment)
     return RefreshReport(
         tuple(segment for segment in targets if results[segment] is True),
         {segment: why for segment in targets if isinstance(why := results[segment], str)},
@@ -211,7 +213,8 @@ def _summed_counts(
                 where = "" if step == path else f"counts of {path!r} below it are missing: "
                 failed.setdefault(step, where + read)
         else:
-            versions.append(read[1])
+            if read[1] is not None:
+                versions.append(read[1])
             _nearest(parts, path).append(read[0])
     sums: dict[str, ArmCounts] = {}
     for segment in reversed(targets):  # children before parents
@@ -219,7 +222,9 @@ def _summed_counts(
         above = parent(segment)
         if above is not None:
             parts[above].append(sums[segment])
-    return sums, min(versions, default=0), {k: v for k, v in failed.items() if k in wanted}
+    # Not before the earliest read: what was recorded since is in the next version.
+    version = min(versions) if versions else int(bandit.store.server_time() * 1e6)
+    return sums, version, {k: v for k, v in failed.items() if k in wanted}
 
 
 def _nearest(parts: dict[str, list[ArmCounts]], path: str) -> list[ArmCounts]:
@@ -229,17 +234,17 @@ def _nearest(parts: dict[str, list[ArmCounts]], path: str) -> list[ArmCounts]:
 
 def _read_each(
     bandit: RefreshableBandit, paths: Sequence[str], moment: float
-) -> Iterator[tuple[str, tuple[ArmCounts, int] | str]]:
+) -> Iterator[tuple[str, tuple[ArmCounts, int | None] | str]]:
     """Yield the counts and version of each path, or why they cannot be read."""
     for first in range(0, len(paths), _READ_AT_ONCE):
         some = paths[first : first + _READ_AT_ONCE]
         try:
-            reads = bandit.statistics.counts(some, moment)
-        except CorruptDataError:
+            reads = bandit.reader.counts(some, moment)
+        except _UNREADABLE:
             for path in some:  # one by one, to find the culprit
                 try:
-                    [read] = bandit.statistics.counts([path], moment)
-                except CorruptDataError as error:
+                    [read] = bandit.reader.counts([path], moment)
+                except _UNREADABLE as error:
                     yield path, str(error)
                 else:
                     yield path, (read.counts, read.version)
@@ -280,7 +285,7 @@ def _executor(given: Executor | None) -> Iterator[Executor]:
         yield threads
 
 
-def _run(pool: Executor, jobs: Sequence[_Job]) -> Iterator[tuple[str, bool | str]]:
+def _run(pool: Executor, jobs: Sequence[_Job]) -> Generator[tuple[str, bool | str]]:
     """Yield each job's segment, with whether it was published or why it failed."""
     futures: dict[Future[bool], str] = {}
     for job in jobs:
@@ -288,13 +293,17 @@ def _run(pool: Executor, jobs: Sequence[_Job]) -> Iterator[tuple[str, bool | str
             futures[pool.submit(_draw_and_publish, job)] = job.segment
         except RuntimeError as error:  # a pool that broke or was shut down takes no more jobs
             yield job.segment, f"{type(error).__name__}: {error}"
-    for future in as_completed(futures):
-        outcome: bool | str
-        try:
-            outcome = future.result()
-        except Exception as failure:  # noqa: BLE001 - whatever a worker raises is its segment's
-            outcome = f"{type(failure).__name__}: {failure}"
-        yield futures[future], outcome
+    try:
+        for future in as_completed(futures):
+            outcome: bool | str
+            try:
+                outcome = future.result()
+            except Exception as failure:  # noqa: BLE001 - what a worker raises is its segment's
+                outcome = f"{type(failure).__name__}: {failure}"
+            yield futures[future], outcome
+    finally:
+        for future in futures:  # an interrupt must not wait for what has not begun
+            future.cancel()
 
 
 def _draw_and_publish(job: _Job) -> bool:

@@ -277,7 +277,7 @@ def test_no_durations(capsys, text):
 
 
 def spawn(*arguments: str, **options) -> subprocess.Popen:
-    command = [sys.executable, "-m", "banditcore.cli", *arguments]
+    command = [sys.executable, "-m", "banditcore", *arguments]
     path = os.pathsep.join([str(Path(main.__code__.co_filename).parents[2])])
     env = {**os.environ, "PYTHONPATH": path}
     return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True, **options)

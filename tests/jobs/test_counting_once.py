@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import time as wall
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from banditcore.bandit import Applied, Bandit
-from banditcore.errors import CorruptDataError, OutcomeUnknownError
+from banditcore.errors import CorruptDataError, PartlyAppliedError
 from banditcore.events import MAX_AHEAD_S, Event
 from banditcore.store import keys
 from banditcore.store.connect import Store
@@ -58,7 +59,7 @@ def test_a_batch_that_failed_half_way_can_be_sent_again(store, past, batch_id):
     for _ in range(past):
         bandit.record_batch(TWO_SEGMENTS)
     damage(store, "US")
-    with pytest.raises(OutcomeUnknownError, match=r"c:0 is 'damaged'.*batch_id=") as caught:
+    with pytest.raises(PartlyAppliedError, match=r"c:0 is 'damaged'.*batch_id=") as caught:
         bandit.record_batch(TWO_SEGMENTS, batch_id=batch_id)
     assert isinstance(caught.value.__cause__, CorruptDataError)
     assert caught.value.batch_id == batch_id or batch_id is None
@@ -77,14 +78,46 @@ def test_old_events_of_a_failed_batch_count_when_sent_again_in_time(store):
     old = {**TWO_SEGMENTS, "time": [NOW - 100 * W, NOW - 2 * W, NOW]}
     bandit.record_batch(TWO_SEGMENTS)
     damage(store, "US")
-    with pytest.raises(OutcomeUnknownError) as caught:
+    with pytest.raises(PartlyAppliedError) as caught:
         bandit.record_batch(old)
     repair(store, "US")
     clock.now += W
     assert bandit.record_batch(old, batch_id=caught.value.batch_id) == Applied(2, 1, 0)
-    clock.now += 2  # whether it was applied cannot be told any more
+    clock.now += 2
+    assert bandit.record_batch(old, batch_id=caught.value.batch_id) == Applied(0, 3, 0)
+    clock.now += 3 * (W + MAX_AHEAD_S)  # whether it was applied cannot be told any more
     assert bandit.record_batch(old, batch_id=caught.value.batch_id) == Applied(0, 0, 3)
     assert table(bandit.counts("IN")) == {"a": (2, 2)}
+
+
+def test_a_batch_and_an_event_of_one_name_are_two(any_store):
+    bandit = Bandit("home", any_store)
+    one = {"segment": ["IN"], "arm": ["a"], "reward": [1]}
+    assert bandit.record_batch(one, batch_id="7") == Applied(1, 0, 0)
+    assert bandit.record("IN", "a", reward=1, event_id="7") == Applied(1, 0, 0)
+    assert table(bandit.counts("IN")) == {"a": (2, 2)}
+
+
+@pytest.mark.parametrize("form", ["record", "batch", "ids"])
+def test_a_machine_whose_clock_is_days_ahead_changes_nothing(any_store, form):
+    """Its events would move the landmark so far that all evidence faded to nothing."""
+    fading = {"half_life": dt.timedelta(seconds=60)}
+    right = Bandit("home", any_store, **fading)
+    right.record("IN", "a", reward=1)
+    before = right.counts("IN", as_of=wall.time())
+    wrong = Bandit("home", any_store, **fading)
+    wrong.clock = lambda: wall.time() + 2 * 86400  # judged by the store's clock all the same
+    columns = {"segment": ["IN", "IN"], "arm": ["a", "b"], "reward": [1, 1]}
+    if form == "record":
+        applied = wrong.record("IN", "a", reward=1)
+    elif form == "batch":
+        applied = wrong.record_batch(columns, batch_id="1")
+    else:
+        applied = wrong.record_batch({**columns, "event_id": ["1", "2"]})
+    assert applied == Applied(0, 0, 1 if form == "record" else 2)
+    after = right.counts("IN", as_of=before.as_of)
+    assert after.arms == before.arms
+    assert after.trials == pytest.approx(before.trials)
 
 
 def test_events_with_ids_are_sent_again_as_they_are(store):
@@ -92,7 +125,7 @@ def test_events_with_ids_are_sent_again_as_they_are(store):
     events = {**TWO_SEGMENTS, "event_id": ["1", "2", "3"]}
     bandit.record("US", "a")
     damage(store, "US")
-    with pytest.raises(OutcomeUnknownError, match=r"with their event ids$") as caught:
+    with pytest.raises(PartlyAppliedError, match=r"with their event ids$") as caught:
         bandit.record_batch(events)
     repair(store, "US")
     assert bandit.record_batch(events, batch_id=caught.value.batch_id) == Applied(2, 1, 0)
@@ -145,6 +178,7 @@ def test_old_events_are_refused_only_if_duplicates_are_to_be_told(store):
 def test_all_events_too_old_change_nothing(store):
     bandit = bandit_at(Clock(), store)
     bandit.record("IN", "a")
+    bandit.record("US", "a")
     before = everything(store)
     times = [NOW - 2 * W] * 3
     assert bandit.record_batch({**TWO_SEGMENTS, "time": times}, batch_id="1") == Applied(0, 0, 3)
@@ -188,7 +222,10 @@ def test_whenever_it_is_received_an_event_counts_at_most_once(store, events, bat
             applied = bandit.record_batch(one, batch_id=str(number))
         else:
             applied = bandit.record("IN", f"a{number}", reward=1, time=time, event_id=str(number))
-        if time < clock.now - W:
+        if batches and number in counted:  # a batch that is still remembered may be of any age
+            assert (applied.applied, applied.duplicate + applied.refused) == (0, 1)
+            assert applied.duplicate == 1 or time < clock.now - W
+        elif time < clock.now - W:
             assert applied == Applied(0, 0, 1)
         else:
             assert applied == (Applied(0, 1, 0) if number in counted else Applied(1, 0, 0))

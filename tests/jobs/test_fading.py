@@ -113,21 +113,25 @@ def test_a_half_life_is_agreed_on_by_all(store):
         lambda: day.record("IN", "a"),
         lambda: day.add_arms("IN", ["x"]),
         lambda: day.retire("IN", ["a"]),
-        day.refresh,
     ):
-        with pytest.raises(ConfigurationConflictError, match=r"^half_life is 86400.0: .*604800"):
+        with pytest.raises(
+            ConfigurationConflictError, match=r"^half_life is .86400.0 s.: .*604800"
+        ):
             write()
+    with pytest.raises(ConfigurationConflictError, match=r"^window is .7200.0 s.: .*3600.0 s"):
+        Bandit("home", store, window=dt.timedelta(hours=2)).record("IN", "a")
     assert everything(store) == before
+    assert day.counts("IN").arms == ("a",)  # reading takes the half-life as it is
 
     Bandit("plain", store).record("IN", "a")
-    with pytest.raises(ConfigurationConflictError, match=r"plain.*kept with None s"):
+    with pytest.raises(ConfigurationConflictError, match=r"plain.*never fades"):
         Bandit("plain", store, half_life=HALF_LIFE).record("IN", "a")
 
 
-@pytest.mark.parametrize("span", [dt.timedelta(0), dt.timedelta(seconds=-1), 7, "7d", None])
+@pytest.mark.parametrize("span", [dt.timedelta(0), dt.timedelta(seconds=-1), 7, "7d"])
 def test_spans_are_positive_timedeltas(store, span):
     error = InvalidValueError if isinstance(span, dt.timedelta) else InvalidTypeError
-    for name in ("half_life", "window") if span is not None else ("window",):
+    for name in ("half_life", "window"):
         with pytest.raises(error, match=rf"^{name} is"):
             Bandit("home", store, **{name: span})
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing as mp
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from banditcore.bandit import Bandit
-from banditcore.errors import StoreError
+from banditcore.errors import ConfigurationConflictError, InvalidValueError, StoreError
 from banditcore.ingest import IngestReport, ingest_log
-from banditcore.logs import EventLog
-from banditcore.store import keys
+from banditcore.logs import ColumnMap, EventLog
+from banditcore.store import checkpoints, keys
 from banditcore.store.connect import Store
 from bandits import ingest_together, table
 
@@ -35,6 +37,21 @@ def stored(store: Store) -> dict[str, dict[str, tuple[float, float]]]:
 
 class StoppedError(Exception):
     """Stops a run."""
+
+
+@contextmanager
+def stopping_before_the_checkpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let a run die between counts and checkpoint; the first one, at byte 0, is left."""
+    save = checkpoints.save
+
+    def stop(store: Store, bandit: str, source: str, checkpoint: checkpoints.Checkpoint) -> None:
+        if checkpoint.position.offset:
+            raise StoppedError
+        save(store, bandit, source, checkpoint)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("banditcore.ingest.checkpoints.save", stop)
+        yield
 
 
 # --- interrupted -------------------------------------------------------------------------------
@@ -60,16 +77,49 @@ def test_a_run_that_is_stopped_at_every_batch_goes_on_where_it_was(store, log_pa
 def test_a_run_that_is_stopped_before_its_checkpoint_counts_nothing_twice(
     store, log_path, monkeypatch
 ):
-    def stop(*_: object) -> None:
-        raise StoppedError
-
     for size in (10, 7, 20):
-        with monkeypatch.context() as patch:
-            patch.setattr("banditcore.ingest.checkpoints.save", stop)
-            with pytest.raises(StoppedError):
-                ingest_log(Bandit("home", store), EventLog(log_path), batch_size=size)
+        with pytest.raises(StoppedError), stopping_before_the_checkpoint(monkeypatch):
+            ingest_log(Bandit("home", store), EventLog(log_path), batch_size=size)
     report = ingest_log(Bandit("home", store), EventLog(log_path), batch_size=N)
     assert (report.applied, report.duplicate) == (N - 20, 20)
+    assert stored(store) == EXPECTED
+
+
+@pytest.mark.parametrize("source", [None, "mine"])
+def test_a_log_that_begins_alike_is_refused_by_the_marks_too(store, log_path, monkeypatch, source):
+    with pytest.raises(StoppedError), stopping_before_the_checkpoint(monkeypatch):
+        ingest_log(Bandit("home", store), EventLog(log_path), source=source, batch_size=20)
+    before = stored(store)
+    other = log_path.with_name("other.csv")
+    other.write_text(log_path.read_text().replace("Y,arm 2", "Y,arm 7"))
+    for size in (3, N):
+        with pytest.raises(InvalidValueError, match="another log that begins alike"):
+            ingest_log(Bandit("home", store), EventLog(other), source=source, batch_size=size)
+    assert stored(store) == before
+    assert ingest_log(Bandit("home", store), EventLog(log_path), source=source).applied == N - 20
+    assert stored(store) == EXPECTED
+
+
+def test_runs_on_logs_that_begin_alike_never_take_one_for_the_other(store, log_path, monkeypatch):
+    """Neither has left a checkpoint when they meet."""
+    other = log_path.with_name("other.csv")
+    other.write_text(log_path.read_text().replace("Y,arm 2", "Y,arm 7"))
+
+    def overtaken(report: IngestReport) -> None:
+        if report.end.line == 11:
+            with pytest.raises(InvalidValueError, match="begins alike"):
+                ingest_log(Bandit("home", store), EventLog(other), batch_size=N)
+
+    ingest_log(Bandit("home", store), EventLog(log_path), batch_size=10, progress=overtaken)
+    assert stored(store) == EXPECTED
+
+
+def test_another_map_is_refused_before_the_first_checkpoint_too(store, log_path, monkeypatch):
+    with pytest.raises(StoppedError), stopping_before_the_checkpoint(monkeypatch):
+        ingest_log(Bandit("home", store), EventLog(log_path))
+    mapped = EventLog(log_path, ColumnMap(segment="all/{segment}"))
+    with pytest.raises(ConfigurationConflictError, match="--source"):
+        ingest_log(Bandit("home", store), mapped)
     assert stored(store) == EXPECTED
 
 

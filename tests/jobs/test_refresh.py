@@ -38,7 +38,7 @@ SUMS = {
 
 
 def recorded(store: Store, **options) -> Bandit:
-    bandit = Bandit("home", store, **options)
+    bandit = Bandit("home", store, **{"prior": Prior(1, 1), **options})
     bandit.record_batch(EVENTS)
     return bandit
 
@@ -89,7 +89,7 @@ def test_the_posterior_of_everything_below_is_published(any_store):
 
 
 def test_slates_and_depth_are_those_asked_for(store):
-    bandit = Bandit("home", store)
+    bandit = Bandit("home", store, prior=Prior(1, 1))
     bandit.add_arms("IN", [f"a{i}" for i in range(20)])
     bandit.refresh(slates=7, depth=3)
     for segment in ("", "IN"):
@@ -147,7 +147,7 @@ def test_unknown_segments_are_refused(store, segments, error, named):
 
 
 def test_a_bandit_without_events_has_nothing_to_publish(store):
-    bandit = Bandit("home", store)
+    bandit = Bandit("home", store, prior=Prior(1, 1))
     assert outcome(bandit.refresh()) == ((), {}, ())
     with pytest.raises(InvalidValueError, match=r"^segment is ''"):
         bandit.refresh([""])
@@ -219,7 +219,7 @@ def test_first_places_are_taken_as_thompson_sampling_says(store):
 
 
 def test_each_refresh_draws_anew(store):
-    bandit = Bandit("home", store)
+    bandit = Bandit("home", store, prior=Prior(1, 1))
     bandit.add_arms("IN", [f"a{i}" for i in range(50)])
     banks = []
     for _ in range(2):
@@ -230,7 +230,7 @@ def test_each_refresh_draws_anew(store):
 
 def test_a_segment_of_a_reading_batch_of_its_own(store):
     """More segments than one round trip reads."""
-    bandit = Bandit("home", store)
+    bandit = Bandit("home", store, prior=Prior(1, 1))
     paths = [f"s{i}" for i in range(150)]
     bandit.record_batch({"segment": paths, "arm": ["a"] * 150, "reward": [1] * 150})
     assert len(bandit.refresh(slates=1, depth=1).published) == 151

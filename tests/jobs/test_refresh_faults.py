@@ -14,7 +14,7 @@ from banditcore.errors import StoreError
 from banditcore.posterior import Prior, posteriors
 from banditcore.slate_format import decode, encode
 from banditcore.slates import Snapshot
-from banditcore.store import keys
+from banditcore.store import index, keys
 from banditcore.store.connect import Store, connect
 from banditcore.store.publish import fetch, publish
 from bandits import die
@@ -186,6 +186,17 @@ def test_a_damaged_ancestor_leaves_those_below_alone(bandit):
     assert bandit.refresh(["IN/m"]).published == ("IN/m",)
 
 
+def test_a_segment_that_is_entered_but_not_made_yet_does_not_age_the_others(bandit):
+    """Its first writer may be between the two steps, or have died there."""
+    index.add(bandit.store, "home", ["new"])
+    began = bandit.store.server_time()
+    report = bandit.refresh()
+    assert set(report.published) == {"", "IN", "US", "IN/m", "IN/w", "new"}
+    for segment in report.published:
+        assert published(bandit.store, segment).version >= began * 1e6
+    assert published(bandit.store, "new").arms == ()
+
+
 def test_an_empirical_prior_leans_on_what_could_be_read(store):
     bandit = Bandit("home", store, prior="empirical")
     bandit.record_batch({"segment": ["IN/m", "US"], "arm": ["a", "a"], "reward": [1, 0]})
@@ -206,7 +217,7 @@ def test_an_empirical_prior_leans_on_what_could_be_read(store):
 def test_a_newer_version_stays(bandit):
     bandit.refresh()
     old = published(bandit.store, "IN")
-    ahead = Snapshot("home", "IN", old.version + 10**12, old.arms, old.alpha, old.beta, old.bank)
+    ahead = Snapshot("home", "IN", old.version + 10**9, old.arms, old.alpha, old.beta, old.bank)
     publish(bandit.store, "home", "IN", encode(ahead), ahead.version)
     report = bandit.refresh()
     assert report.superseded == ("IN",)

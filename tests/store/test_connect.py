@@ -19,8 +19,8 @@ from banditcore.errors import (
     StoreUnavailableError,
     StoreUnfitError,
 )
+from banditcore.store._data_directory import is_locked
 from banditcore.store.connect import Store, connect, translating
-from banditcore.store.embedded import _is_locked
 from refusals import CANARY, refused
 from servers import (
     RunningServer,
@@ -82,7 +82,7 @@ def test_default_is_the_variable_then_an_embedded_server(
     monkeypatch.delenv("BANDITCORE_URL")
     monkeypatch.setenv("XDG_DATA_HOME", str(directory))
     with connect() as default:
-        assert default.url == f"embedded://{directory}/banditcore"
+        assert default.url == f"embedded://{directory}/banditcore/default"
         assert default.client.set("k", 1)
         with connect(default.url) as joined:
             assert joined.client.get("k") == b"1"
@@ -96,7 +96,7 @@ def test_close_releases_an_embedded_server(directory: Path) -> None:
     store = connect(f"embedded://{directory}")
     store.close()
     store.close()
-    wait_until(lambda: not _is_locked(directory / "server.lock"), "it was not released")
+    wait_until(lambda: not is_locked(directory / "server.lock"), "it was not released")
     with refused(StoreError, "is closed"):
         store.client.ping()
     with refused(StoreError, "is closed"):
@@ -114,7 +114,7 @@ def test_an_unfit_embedded_server_is_released(
     monkeypatch.setenv("BANDITCORE_SERVER", str(evicting))
     with refused(StoreUnfitError, "allkeys-lru"):
         connect(f"embedded://{directory}")
-    wait_until(lambda: not _is_locked(directory / "server.lock"), "it was not released")
+    wait_until(lambda: not is_locked(directory / "server.lock"), "it was not released")
 
 
 def test_nothing_there() -> None:

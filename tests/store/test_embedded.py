@@ -16,7 +16,8 @@ import pytest
 import redis
 
 from banditcore.store._binary import server_binary
-from banditcore.store.embedded import EmbeddedServer, _is_locked
+from banditcore.store._data_directory import is_locked
+from banditcore.store.embedded import EmbeddedServer
 from embedded_uses import client_of, opened, run_id, server_pid, stopped, user_process
 from servers import wait_until
 
@@ -31,7 +32,7 @@ def test_data_survive_a_restart_and_the_server_ends_with_its_last_user(directory
             ids.append(run_id(client))
             assert client.incr("n") == expected
         first.close()
-        assert _is_locked(directory / "server.lock")
+        assert is_locked(directory / "server.lock")
         with client_of(second) as client:
             assert run_id(client) == ids[-1]
         second.close()
@@ -118,7 +119,7 @@ def test_the_server_ends_when_its_only_user_is_killed(directory: Path) -> None:
     with user_process(directory) as process:
         assert process.stdout is not None
         assert process.stdout.readline().endswith(" 1\n")
-        assert _is_locked(directory / "server.lock")
+        assert is_locked(directory / "server.lock")
         process.send_signal(signal.SIGKILL)
         stopped(directory)
     with opened(directory) as client:
@@ -152,7 +153,7 @@ def test_a_forked_child_keeps_the_server_and_its_end_leaves_the_parents(director
 
 
 def _could_lock(path: Path) -> bool:
-    return not _is_locked(path)
+    return not is_locked(path)
 
 
 def test_a_killed_server_loses_nothing_and_leaves_no_obstacle(directory: Path) -> None:

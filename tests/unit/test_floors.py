@@ -52,6 +52,8 @@ FLOORS = (
         "store.registry",
         "store.version",
         "store.view",
+        "store.reading",
+        "store.retrying",
         "store.updates",
         "store.statistics",
     ),
@@ -81,7 +83,7 @@ FLOORS = (
         "cli.inspect",
         "cli.app",
         "cli",
-        "cli.__main__",
+        "__main__",
         "",  # the public face
     ),
 )

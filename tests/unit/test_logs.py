@@ -384,7 +384,7 @@ def test_a_file_that_was_replaced_meanwhile_is_refused(tmp_path):
         ("x.parquet", b"PAR1\x15\x04", "it is Parquet"),
         ("x.csv", "segment,arm\n".encode("utf-16"), "it is UTF-16 text"),
         ("x.csv", b"segment,\0\n", "it holds NUL bytes"),
-        ("x.txt", b"segment,arm,reward,time\n", "name its format, csv or jsonl"),
+        ("x.txt", b"segment,arm,reward,time\n", "name it, csv or jsonl (--format)"),
         ("x.csv", b"segment,item,reward,time\n", "no column 'arm'. It has 'segment', 'item', "),
         ("x.csv", b"segment,arm,time\n", "either reward or successes must be a column"),
         ("x.csv", b"segment,arm,reward,successes,time\n", "either reward or successes must be"),

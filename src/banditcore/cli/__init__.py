@@ -1,4 +1,4 @@
-"""The command line: ``banditcore``, or ``python -m banditcore.cli``."""
+"""The command line: ``banditcore``, or ``python -m banditcore``."""
 
 from __future__ import annotations
 

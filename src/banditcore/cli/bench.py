@@ -7,13 +7,13 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from banditcore.cli.arguments import positive
-from banditcore.cli.output import Output
+from banditcore.cli.output import Output, Shown
 from banditcore.sampling import active_kernel, sample_beta, thompson_topk
 
 HELP = "compare sampling with numpy on this machine"
@@ -25,11 +25,23 @@ _DRAWS = 2_000_000  # arms x rows of one timed call
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("--threads", type=positive, default=1, metavar="N", help="default: 1")
     parser.add_argument(
-        "--repeats", type=positive, default=5, metavar="N", help="the best of so many counts"
+        "--threads",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="threads of ours; numpy has one (default: 1)",
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--repeats",
+        type=positive,
+        default=5,
+        metavar="N",
+        help="the best of so many counts (default: 5)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the posteriors and of numpy's draws (default: 0)"
+    )
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
@@ -51,11 +63,20 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         "python": platform.python_version(),
         "numpy": np.__version__,
     }
-    output.document({"machine": machine, "rows": rows})
+    output.document({"machine": machine, "rows": [asdict(row) for row in rows]})
     output.table(
         f"kernel {machine['kernel']}, {arguments.threads} thread(s); numpy {np.__version__}, one",
-        ["what", "unit", "banditcore", "numpy", "times faster"],
-        [tuple(row.values()) for row in rows],
+        ["what", "unit", "banditcore", "numpy", "faster"],
+        [
+            (
+                row.what,
+                row.unit,
+                _timed(row.banditcore, row.unit),
+                _timed(row.numpy, row.unit),
+                Shown(row.ratio, f"{row.ratio:.1f} x"),
+            )
+            for row in rows
+        ],
     )
     return 0
 
@@ -111,18 +132,33 @@ def _numpy_topk(
     return np.take_along_axis(best, order, axis=1)
 
 
-def _time(contest: _Contest, repeats: int) -> dict[str, object]:
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """Best times of one contest, in `unit`; `ratio` is numpy's over ours."""
+
+    what: str
+    unit: str
+    banditcore: float
+    numpy: float
+    ratio: float
+
+
+def _time(contest: _Contest, repeats: int) -> _Row:
     best_of_ours = best_of_numpys = float("inf")
     for _ in range(repeats):  # in turn, so that both see the same noise
         best_of_ours = min(best_of_ours, _seconds(contest.ours))
         best_of_numpys = min(best_of_numpys, _seconds(contest.numpys))
-    return {
-        "what": contest.what,
-        "unit": contest.unit,
-        "banditcore": best_of_ours * contest.scale,
-        "numpy": best_of_numpys * contest.scale,
-        "ratio": best_of_numpys / best_of_ours,
-    }
+    return _Row(
+        contest.what,
+        contest.unit,
+        best_of_ours * contest.scale,
+        best_of_numpys * contest.scale,
+        best_of_numpys / best_of_ours,
+    )
+
+
+def _timed(value: float, unit: str) -> Shown:
+    return Shown(value, f"{value:,.1f} {unit}")
 
 
 def _seconds(call: Callable[[], object]) -> float:

@@ -5,26 +5,31 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import json
+import math
 import os
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from banditcore.bandit import Bandit
 from banditcore.cli.arguments import duration, positive
-from banditcore.cli.output import Output, plain
+from banditcore.cli.output import Output, plain, span
 from banditcore.errors import ConfigurationConflictError, InvalidValueError, describe
 from banditcore.ingest import IngestReport, ingest_log
-from banditcore.logs import ColumnMap, EventLog, Reject
+from banditcore.logs import ColumnMap, EventLog, LogBatch, Position, Reject
 from banditcore.store.connect import connect
 
 HELP = "count the events of csv or JSON lines logs, each exactly once"
+
+_FADED = 20
+"""Half-lives after which an event weighs less than a millionth."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="logs, in this order")
-    parser.add_argument("--bandit", required=True, metavar="NAME")
+    parser.add_argument("--bandit", required=True, metavar="NAME", help="which bandit; made if new")
     parser.add_argument(
         "--map",
         nargs="+",
@@ -38,17 +43,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-time", action="store_true", help="the logs have no times: take the moment of reading"
     )
-    parser.add_argument("--format", choices=["csv", "jsonl"], help="default: by the suffix")
-    parser.add_argument("--encoding", default="utf-8")
+    parser.add_argument(
+        "--format", choices=["csv", "jsonl"], help="of the logs (default: by the suffix)"
+    )
+    parser.add_argument(
+        "--encoding", default="utf-8", metavar="NAME", help="of the logs (default: utf-8)"
+    )
     parser.add_argument(
         "--source",
         metavar="NAME",
         help="how the log is recognised in a later run (default: by its header and first record)",
     )
     parser.add_argument(
-        "--half-life", type=duration, metavar="7d", help="for a new bandit: when events count half"
+        "--half-life",
+        type=duration,
+        metavar="7d",
+        help="for a new bandit: when events count half (default: they never fade)",
     )
-    parser.add_argument("--batch-size", type=positive, default=50_000, metavar="N")
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        default=50_000,
+        metavar="N",
+        help="lines applied together (default: 50000)",
+    )
     parser.add_argument(
         "--reject",
         type=Path,
@@ -57,13 +75,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "working directory)",
     )
     parser.add_argument(
-        "--rescan", action="store_true", help="read the logs from their beginning once more"
+        "--rescan",
+        action="store_true",
+        help="read the logs from their beginning once more: restores what a server lost, counts "
+        "nothing twice",
     )
-    parser.add_argument("--strict", action="store_true", help="exit with 1 if a line was refused")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 if any line was refused")
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
-    """Run the command; with ``--strict`` 1 if a line was refused."""
+    """Run the command; 1 if no line of a log could be used, with ``--strict`` if one could not."""
     if arguments.source is not None and len(arguments.files) > 1:
         raise InvalidValueError(
             describe("--source", arguments.source, "a name is of one log: give one FILE with it")
@@ -74,7 +95,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             raise InvalidValueError(describe("--no-time", arguments.map, "time is mapped as well"))
         columns = columns.without_time()
     logs = [  # all of them are opened before any is counted
-        EventLog(path, columns, format=arguments.format, encoding=arguments.encoding)
+        _DatedLog(path, columns, format=arguments.format, encoding=arguments.encoding)
         for path in arguments.files
     ]
     with connect(arguments.url) as store:
@@ -82,7 +103,12 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         _check_half_life(bandit, arguments.half_life)
         results = [_ingest(bandit, log, arguments, output) for log in logs]
     output.document({"bandit": arguments.bandit, "logs": results})
-    return 1 if arguments.strict and any(result["refused"] for result in results) else 0
+    return 1 if any(_failed(result, arguments.strict) for result in results) else 0
+
+
+def _failed(result: Mapping[str, Any], strict: bool) -> bool:
+    used = result["applied"] + result["duplicate"]
+    return bool(result["refused"]) and (strict or not used)
 
 
 def _check_half_life(bandit: Bandit, wanted: dt.timedelta | None) -> None:
@@ -96,8 +122,10 @@ def _check_half_life(bandit: Bandit, wanted: dt.timedelta | None) -> None:
 
 
 def _ingest(
-    bandit: Bandit, log: EventLog, arguments: argparse.Namespace, output: Output
-) -> dict[str, object]:
+    bandit: Bandit, log: _DatedLog, arguments: argparse.Namespace, output: Output
+) -> dict[str, Any]:
+    half_life = bandit.half_life
+    log.count_before(bandit.clock() - _FADED * (half_life or dt.timedelta.max).total_seconds())
     with (
         _RejectFile(log.path, arguments.reject) as rejects,
         output.progress(f"ingest {plain(log.path.name)}") as advance,
@@ -112,11 +140,18 @@ def _ingest(
             progress=lambda so_far: advance(so_far.end.offset, log.size, ""),
         )
     _show(log, report, rejects, output)
+    if half_life is not None and 2 * log.faded > log.seen:
+        output.warn(
+            f"{plain(str(log.path))}: {log.faded:,} of {log.seen:,} events are older than {_FADED} "
+            f"half-lives of {span(half_life.total_seconds()).text}: they count as good as nothing. "
+            "Take a longer --half-life for a new bandit, or none; or is time mapped rightly?"
+        )
     return {
         "log": str(log.path),
         "applied": report.applied,
         "duplicate": report.duplicate,
         "refused": report.refused,
+        "refused_before": report.refused_before,
         "rejects": None if rejects.path is None else str(rejects.path),
         "segments": report.segments,
         "seconds": report.seconds,
@@ -128,7 +163,15 @@ def _ingest(
 def _show(log: EventLog, report: IngestReport, rejects: _RejectFile, output: Output) -> None:
     name = plain(str(log.path))
     if report.end == report.start:
-        output.line(f"{name}: nothing new; {report.end.offset:,} bytes were ingested before")
+        refused = ""
+        if report.refused_before:
+            refused = (
+                f"; {report.refused_before:,} lines were refused then, and are not read again: "
+                "ingest them, mended, from a file of their own"
+            )
+        output.line(
+            f"{name}: nothing new; {report.end.offset:,} bytes were ingested before{refused}"
+        )
     else:
         rate = report.applied / report.seconds if report.seconds > 0 else 0.0
         output.line(
@@ -143,6 +186,25 @@ def _show(log: EventLog, report: IngestReport, rejects: _RejectFile, output: Out
         )
     if log.tail is not None:
         output.warn(f"{name}: {log.tail.reason}")
+
+
+class _DatedLog(EventLog):
+    """A log that counts, while it is read, the events before a moment."""
+
+    faded = 0
+    seen = 0
+    _moment = -math.inf
+
+    def count_before(self, moment: float) -> None:
+        """Count from now on the events before `moment`, in seconds since 1970, into `faded`."""
+        self._moment = moment
+
+    def batches(self, start: Position | None = None, size: int = 50_000) -> Iterator[LogBatch]:
+        """Yield the batches of the log, and count their events."""
+        for batch in super().batches(start, size):
+            self.faded += int((batch.events.times < self._moment).sum())
+            self.seen += len(batch.events)
+            yield batch
 
 
 class _RejectFile:

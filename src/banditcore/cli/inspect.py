@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from banditcore.bandit import Bandit
 from banditcore.cli.arguments import positive, prior
-from banditcore.cli.output import Output, plain
-from banditcore.cli.selection import existing_bandit
+from banditcore.cli.output import Output, Shown, age, plain, span
+from banditcore.cli.selection import existing_bandit, existing_segment
 from banditcore.errors import CorruptDataError
-from banditcore.identifiers import check_segment
-from banditcore.segments import with_ancestors
+from banditcore.segments import lineage, with_ancestors
 from banditcore.slate_format import decode_header
 from banditcore.store import index, publish
 from banditcore.store.connect import connect
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 HELP = "show bandits; a bandit's segments; a segment's arms"
 
+_COUNTS = ("trials", "successes", "all_trials", "all_successes")
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
@@ -29,7 +31,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "segment", nargs="?", metavar="SEGMENT", help='show its arms; "" is the global one'
     )
     parser.add_argument(
-        "--prior", type=prior, default="empirical", metavar="A,B|empirical", help="for posteriors"
+        "--prior",
+        type=prior,
+        default="empirical",
+        metavar="A,B|empirical",
+        help="of every arm's rate (default: empirical, fitted to the counts)",
     )
     parser.add_argument(
         "--limit", type=positive, default=20, metavar="N", help="most rows of a table (default: 20)"
@@ -47,12 +53,12 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         if arguments.segment is None:
             _segments(bandit, arguments.limit, output)
         else:
-            _arms(bandit, check_segment(arguments.segment), arguments.limit, output)
+            _arms(bandit, existing_segment(bandit, arguments.segment), arguments.limit, output)
     return 0
 
 
 def _bandits(store: Store, output: Output) -> None:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in index.bandits(store):
         bandit = Bandit(name, store)
         half_life = bandit.half_life
@@ -64,41 +70,70 @@ def _bandits(store: Store, output: Output) -> None:
             }
         )
     output.document({"bandits": rows})
-    _table(output, "bandits", rows, len(rows))
+    output.table(
+        "bandits",
+        ["bandit", "segments", "half-life"],
+        [(row["bandit"], row["segments"], span(row["half_life_s"])) for row in rows],
+        empty="no bandits yet",
+    )
 
 
 def _segments(bandit: Bandit, limit: int, output: Output) -> None:
     paths = with_ancestors(bandit.segments())
     now = bandit.store.server_time()
-    rows = []
-    for path, header in zip(paths, publish.headers(bandit.store, bandit.name, paths), strict=True):
-        counts = bandit.counts(path)
-        rows.append(
-            {
-                "segment": path,
-                "arms": len(counts),
-                "trials": float(counts.trials.sum()),
-                "successes": float(counts.successes.sum()),
-                **_published(header, now),
-            }
-        )
-    output.document({"bandit": bandit.name, "segments": rows})
-    _table(output, f"{plain(bandit.name)}: what was recorded at each segment", rows, limit)
+    headers = publish.headers(bandit.store, bandit.name, paths)
+    rows = {
+        path: {"segment": path, "arms": 0, **dict.fromkeys(_COUNTS, 0.0), **_published(header, now)}
+        for path, header in zip(paths, headers, strict=True)
+    }
+    for path, row in rows.items():
+        counts = bandit.counts(path, as_of=now)
+        row["arms"] = len(counts)
+        row["trials"], row["successes"] = float(counts.trials.sum()), float(counts.successes.sum())
+        for step in lineage(path):
+            rows[step]["all_trials"] += row["trials"]
+            rows[step]["all_successes"] += row["successes"]
+    output.document({"bandit": bandit.name, "segments": list(rows.values())})
+    output.table(
+        f"{plain(bandit.name)}: what was recorded at each segment; all: and below it",
+        ["segment", "arms", "trials", "successes", "all trials", "all successes", "slates"],
+        [
+            (
+                row["segment"],
+                row["arms"],
+                *(row[name] for name in _COUNTS),
+                _slates(row),
+            )
+            for row in list(rows.values())[:limit]
+        ],
+    )
+    for row in rows.values():
+        if row["unusable"] is not None:
+            output.warn(f"{plain(row['segment'])}: unusable slates: {row['unusable']}")
+    _say_what_is_left(output, len(rows), limit)
 
 
-def _published(header: bytes, now: float) -> dict[str, object]:
+def _published(header: bytes, now: float) -> dict[str, Any]:
     """Describe the published slates that begin with `header`."""
+    nothing = {"version": None, "age_s": None, "bytes": None, "unusable": None}
     if not header:
-        return {"version": None, "age_s": None, "slates": "none published"}
+        return nothing
     try:
         found = decode_header(header)
     except CorruptDataError as error:
-        return {"version": None, "age_s": None, "slates": f"unusable: {error}"}
+        return {**nothing, "unusable": str(error)}
     return {
         "version": found.version,
         "age_s": max(0.0, now - found.version / 1e6),
-        "slates": f"{found.length} bytes",
+        "bytes": found.length,
+        "unusable": None,
     }
+
+
+def _slates(row: Mapping[str, Any]) -> object:
+    if row["unusable"] is not None:
+        return "unusable"
+    return Shown(None, "none") if row["age_s"] is None else age(row["age_s"])
 
 
 def _arms(bandit: Bandit, segment: str, limit: int, output: Output) -> None:
@@ -118,8 +153,13 @@ def _arms(bandit: Bandit, segment: str, limit: int, output: Output) -> None:
     ]
     rows.sort(key=lambda row: -float(str(row["mean"])))
     output.document({"bandit": bandit.name, "segment": segment, "level": 0.9, "arms": rows})
-    title = f"{plain(bandit.name)}, segment {plain(segment)} and below: arms by posterior mean"
-    _table(output, title, rows, limit)
+    output.table(
+        f"{plain(bandit.name)}, segment {plain(segment)} and below: arms by posterior mean",
+        ["arm", "trials", "successes", "mean", "5 %", "95 %"],
+        [tuple(row.values()) for row in rows[:limit]],
+        empty="no arms yet",
+    )
+    _say_what_is_left(output, len(rows), limit)
 
 
 def _matching(believed: tuple[str, ...], counted: tuple[str, ...]) -> list[tuple[int, int]]:
@@ -131,12 +171,6 @@ def _matching(believed: tuple[str, ...], counted: tuple[str, ...]) -> list[tuple
     return [(i, where[arm]) for i, arm in enumerate(believed) if arm in where]
 
 
-def _table(output: Output, title: str, rows: list[dict[str, object]], limit: int) -> None:
-    columns = list(rows[0]) if rows else ["nothing"]
-    shown = [
-        [str(value) if name == "version" and value else value for name, value in row.items()]
-        for row in rows[:limit]
-    ]
-    output.table(title, columns, shown)
-    if len(rows) > limit:
-        output.warn(f"{len(rows) - limit:,} more rows; --limit shows them")
+def _say_what_is_left(output: Output, rows: int, limit: int) -> None:
+    if rows > limit and not output.as_json:
+        output.warn(f"{rows - limit:,} more rows; --limit shows them")

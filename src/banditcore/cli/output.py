@@ -8,7 +8,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
+from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -20,12 +22,42 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Output", "plain"]
+__all__ = ["Output", "Shown", "age", "plain", "span"]
 
 Advance = Callable[[int, int, str], None]
 """Called with what is done, the total, and a word about where it is."""
 
 _EVERY_S = 5.0  # between lines of progress in a pipe
+
+
+class Shown(NamedTuple):
+    """A number with a form of its own on a terminal; a pipe gets the number."""
+
+    value: float | None
+    text: str
+
+
+_UNITS = {"d": 86400, "h": 3600, "min": 60}
+
+
+def span(seconds: float | None) -> Shown:
+    """Show a duration as options take it: 604800 s is ``7d``, 5400 s ``90min``."""
+    if seconds is None:
+        return Shown(None, "-")
+    for unit in ("d", "h", "min"):
+        if seconds >= _UNITS[unit] and seconds % _UNITS[unit] == 0:
+            return Shown(seconds, f"{seconds / _UNITS[unit]:.0f}{unit}")
+    return Shown(seconds, f"{seconds:g}s")
+
+
+def age(seconds: float | None) -> Shown:
+    """Show how old something is, rounded down to its largest unit: ``3min``, ``2h``, ``5d``."""
+    if seconds is None:
+        return Shown(None, "-")
+    for unit in ("d", "h", "min"):
+        if seconds >= _UNITS[unit]:
+            return Shown(seconds, f"{seconds // _UNITS[unit]:.0f}{unit}")
+    return Shown(seconds, f"{max(seconds, 0.0):.0f}s")
 
 
 def plain(text: str) -> str:
@@ -67,22 +99,37 @@ class Output:
         """Write a diagnostic."""
         self._err.print(Text(text))
 
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """Write a table; with JSON nothing. Numbers are aligned right."""
+    def table(
+        self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str = ""
+    ) -> None:
+        """Write a table; with JSON nothing. Numbers are aligned right.
+
+        A pipe gets values between tabs under one line of names, every number in full; the title,
+        and `empty`, which tells why there are no rows, go to stderr there.
+        """
         if self.as_json:
             return
-        cells = [[_cell(value) for value in row] for row in rows]
         if not self._out.is_terminal:
+            self.warn(f"# {title}" if rows or not empty else empty)
             # Not by rich, which would turn the tabs into spaces.
-            lines = [f"# {title}", *("\t".join(row) for row in [list(columns), *cells])]
-            sys.stdout.write("\n".join(lines) + "\n")
+            lines = [columns, *([_full(value) for value in row] for row in rows)]
+            sys.stdout.write("".join("\t".join(line) + "\n" for line in lines))
             return
-        table = Table(title=Text(title), title_justify="left")
+        if not rows and empty:
+            self._out.print(Text(empty))
+            return
+        table = Table(
+            title=Text(title),
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+            padding=(0, 1, 0, 0),
+        )
         for index, column in enumerate(columns):
-            number = bool(rows) and isinstance(rows[0][index], (int, float))
+            number = bool(rows) and isinstance(rows[0][index], (int, float, Shown))
             table.add_column(Text(column), justify="right" if number else "left", overflow="fold")
-        for row in cells:
-            table.add_row(*map(Text, row))
+        for row in rows:
+            table.add_row(*(Text(_short(value)) for value in row))
         self._out.print(table)
 
     @contextmanager
@@ -121,7 +168,10 @@ class _Lines:
             self._output.warn(f"{self._what}: {done:,} of {total:,} ({share:.0%}){place}")
 
 
-def _cell(value: object) -> str:
+def _short(value: object) -> str:
+    """Return what a person reads on a terminal."""
+    if isinstance(value, Shown):
+        return value.text
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
@@ -129,3 +179,12 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
     return "-" if value is None else plain(str(value))
+
+
+def _full(value: object) -> str:
+    """Return what a program reads from a pipe: numbers with all their digits and no commas."""
+    if isinstance(value, Shown):
+        value = value.value
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else repr(value)
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _short(value)

@@ -7,8 +7,9 @@ import math
 
 from banditcore.bandit import Bandit
 from banditcore.cli.arguments import positive
-from banditcore.cli.output import Output, plain
+from banditcore.cli.output import Output, age, plain
 from banditcore.cli.selection import existing_bandit
+from banditcore.errors import NotReadyError
 from banditcore.identifiers import check_segment
 from banditcore.segments import lineage
 from banditcore.serving import Recommender
@@ -19,11 +20,15 @@ HELP = "recommend arms of a segment from its published slates"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("--bandit", required=True, metavar="NAME")
+    parser.add_argument("--bandit", required=True, metavar="NAME", help="which bandit")
     parser.add_argument("--segment", default="", metavar="PATH", help="default: the global one")
-    parser.add_argument("-k", type=positive, default=10, help="how many arms (default: 10)")
     parser.add_argument(
-        "--user", metavar="ID", help="the same user gets the same slate for a while"
+        "-k", type=positive, default=10, metavar="N", help="how many arms (default: 10)"
+    )
+    parser.add_argument(
+        "--user",
+        metavar="ID",
+        help="the same user gets the same slate until the hour turns (default: a random one)",
     )
     parser.add_argument(
         "--exclude", nargs="+", action="extend", default=[], metavar="ARM", help="never these"
@@ -37,7 +42,12 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         bandit = Bandit(existing_bandit(store, arguments.bandit), store)
         # Old slates are shown with their age: whoever asks by hand may judge that.
         with Recommender(bandit, lineage(segment), max_age=math.inf) as recommender:
-            recommender.warm_up()
+            try:
+                recommender.warm_up()
+            except NotReadyError as error:
+                raise NotReadyError(
+                    f"{error} (`banditcore refresh --bandit {plain(bandit.name)}`)"
+                ) from error
             answer = recommender.recommend(
                 segment, arguments.k, user=arguments.user, exclude=arguments.exclude
             )
@@ -55,10 +65,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             "degraded": list(answer.degraded),
         }
     )
-    age = "unknown" if answer.age is None else f"{answer.age:,.0f} s"
     output.table(
-        f"{plain(arguments.bandit)}, segment {plain(segment)}, answered by "
-        f"{plain(answer.source)}, version {answer.version}, age {age}",
+        f"{plain(segment)}: answered by {plain(answer.source)}, {age(answer.age).text} old",
         ["rank", "arm", "P(here)"],
         [(i + 1, arm, p) for i, (arm, p) in enumerate(zip(answer.arms, propensities, strict=True))],
     )

@@ -18,15 +18,19 @@ HELP = "draw and publish slate banks for segments and their ancestors"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("--bandit", required=True, metavar="NAME")
+    parser.add_argument("--bandit", required=True, metavar="NAME", help="which bandit")
     parser.add_argument(
         "--segment",
         action="append",
         metavar="PATH",
         help='only this one and its ancestors; may be repeated; "" is the global one',
     )
-    parser.add_argument("--depth", type=positive, default=50, help="arms in a slate")
-    parser.add_argument("--slates", type=positive, default=256, help="slates in a bank")
+    parser.add_argument(
+        "--depth", type=positive, default=50, metavar="N", help="arms in a slate (default: 50)"
+    )
+    parser.add_argument(
+        "--slates", type=positive, default=256, metavar="N", help="slates in a bank (default: 256)"
+    )
     parser.add_argument(
         "--prior",
         type=prior,
@@ -35,7 +39,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="of every arm's rate (default: empirical, fitted to the counts)",
     )
     parser.add_argument(
-        "--workers", type=positive, default=1, metavar="N", help="processes to share the work"
+        "--workers",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="processes to share the work (default: 1)",
     )
 
 

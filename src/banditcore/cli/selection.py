@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING
 
 from banditcore.errors import InvalidValueError, describe
-from banditcore.identifiers import check_bandit
+from banditcore.identifiers import check_bandit, check_segment
+from banditcore.segments import with_ancestors
 from banditcore.store import index
 
 if TYPE_CHECKING:
+    from banditcore.bandit import Bandit
     from banditcore.store.connect import Store
 
-__all__ = ["existing_bandit"]
+__all__ = ["existing_bandit", "existing_segment"]
 
 _NAMED = 10
 
@@ -32,3 +35,26 @@ def existing_bandit(store: Store, name: str) -> str:
             describe("bandit", name, f"the store has {shown or 'none yet: ingest a log first'}")
         )
     return name
+
+
+def existing_segment(bandit: Bandit, path: str) -> str:
+    """Return `path` if something was recorded there or below.
+
+    Raises
+    ------
+    InvalidValueError
+        If nothing was.
+    """
+    check_segment(path)
+    known = with_ancestors(bandit.segments())
+    if path not in known:
+        close = ", ".join(map(repr, difflib.get_close_matches(path, known, n=3)))
+        raise InvalidValueError(
+            describe(
+                "segment",
+                path,
+                f"nothing was recorded there or below; {f'close to it: {close}' if close else ''}"
+                f"{'; ' if close else ''}`banditcore inspect {bandit.name}` lists all",
+            )
+        )
+    return path

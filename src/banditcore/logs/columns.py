@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import string
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 
 from banditcore.errors import InvalidTypeError, InvalidValueError, describe
@@ -150,6 +150,29 @@ class ColumnMap:
             )
 
     @classmethod
+    def of(cls, columns: ColumnMap | Mapping[str, str | None] | None) -> ColumnMap:
+        """Return a map given as such, as a mapping from fields, or not at all: the default one.
+
+        Raises
+        ------
+        InvalidTypeError
+            If it is anything else.
+        InvalidValueError
+            If the mapping has a key that is no field.
+        """
+        if columns is None or isinstance(columns, ColumnMap):
+            return columns or cls()
+        if not isinstance(columns, Mapping):
+            raise InvalidTypeError(
+                describe("columns", columns, 'a ColumnMap, such as ColumnMap(arm="item_id")')
+            )
+        names = [field.name for field in fields(cls)]
+        for key in columns:
+            if key not in names:
+                raise InvalidValueError(describe("columns", key, f"one of {', '.join(names)}"))
+        return cls(**columns)
+
+    @classmethod
     def parse(cls, pairs: Iterable[str]) -> ColumnMap:
         """Make a map from texts such as ``"arm=item_id"``, as the command line has them.
 
@@ -159,12 +182,14 @@ class ColumnMap:
             If a text is no pair, or names an unknown or the same field twice.
         """
         names = [field.name for field in fields(cls)]
+        # A log's order tells its records apart, so ingestion takes no ids: they are not offered.
+        offered = ", ".join(name for name in names if name != "event_id")
         given: dict[str, str] = {}
         for pair in pairs:
             name, equals, spec = pair.partition("=")
             if not equals or name not in names:
                 raise InvalidValueError(
-                    describe("map", pair, f"FIELD=COLUMN, where FIELD is one of {', '.join(names)}")
+                    describe("map", pair, f"FIELD=COLUMN, where FIELD is one of {offered}")
                 )
             if name in given:
                 raise InvalidValueError(describe("map", pair, f"{name} is mapped twice: once"))
@@ -187,6 +212,11 @@ class ColumnMap:
     def columns(self) -> list[str]:
         """Return the names of all columns that are read, once each."""
         return list(dict.fromkeys(c for source in self.sources().values() for c in source.columns))
+
+    def __str__(self) -> str:
+        """Return the fields in use, such as ``segment='{country}' arm='item_id'``."""
+        specs = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return " ".join(f"{name}={spec!r}" for name, spec in specs if spec is not None)
 
     def resolve(self, present: Collection[str]) -> ColumnMap | None:
         """Return this map with its outcome columns found among `present`.

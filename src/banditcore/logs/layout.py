@@ -27,8 +27,10 @@ class Layout:
         Where the first record begins, in bytes, and how many lines stand before it.
     names : tuple of str
         The columns that are read.
+    columns : ColumnMap
+        Which columns hold what, those of the outcome found.
     sources : dict of str to Source
-        What each field of an event is made of.
+        What each field of an event is made of, by `columns`.
     width : int
         csv: how many values a record has.
     wanted : tuple of int
@@ -38,6 +40,7 @@ class Layout:
     offset: int
     line: int
     names: tuple[str, ...]
+    columns: ColumnMap
     sources: dict[str, Source]
     width: int = 0
     wanted: tuple[int, ...] = ()
@@ -81,7 +84,13 @@ def _layout_of_csv(path: str, reader: LineReader, columns: ColumnMap, encoding: 
     where = tuple(header.index(name) for name in wanted)
     padded = where + (0,) * (2 - len(where))
     return Layout(
-        reader.offset, reader.line, tuple(wanted), resolved.sources(), len(header), padded
+        reader.offset,
+        reader.line,
+        tuple(wanted),
+        resolved,
+        resolved.sources(),
+        len(header),
+        padded,
     )
 
 
@@ -96,7 +105,7 @@ def _layout_of_jsonl(path: str, reader: LineReader, columns: ColumnMap, encoding
         wanted = (resolved or columns).columns()
         missing = [name for name in wanted if name not in record]
         if resolved is not None and not missing:
-            return Layout(begin, 0, tuple(wanted), resolved.sources())
+            return Layout(begin, 0, tuple(wanted), resolved, resolved.sources())
         complaint = "none of its first records has all that is mapped. The last one seen: "
         complaint += _lacking(missing, list(record))
     raise InvalidValueError(describe("log", path, complaint))

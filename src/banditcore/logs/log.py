@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from banditcore.errors import InvalidValueError, describe
+from banditcore.errors import InvalidTypeError, InvalidValueError, describe
 from banditcore.events import EventColumns
 from banditcore.logs.columns import ColumnMap
 from banditcore.logs.convert import convert
@@ -118,8 +118,8 @@ class EventLog:
     ----------
     path : path
         A regular file. csv has a header and commas, quotes as in RFC 4180.
-    columns : ColumnMap, optional
-        Which columns hold what.
+    columns : ColumnMap or mapping, optional
+        Which columns hold what; a mapping has a ColumnMap's fields as keys.
     format : {"csv", "jsonl"}, optional
         By default told by the suffix: ``.csv``, ``.jsonl``, ``.ndjson``.
     encoding : str
@@ -146,13 +146,17 @@ class EventLog:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        columns: ColumnMap | None = None,
+        columns: ColumnMap | Mapping[str, str | None] | None = None,
         *,
         format: str | None = None,  # noqa: A002 # the usual word for it
         encoding: str = "utf-8",
         now: Callable[[], float] = time.time,
     ) -> None:
-        self.path = Path(path)
+        try:
+            self.path = Path(path)
+        except TypeError as error:
+            raise InvalidTypeError(describe("path", path, "a str or a Path is needed")) from error
+        chosen = ColumnMap.of(columns)
         self.tail: Tail | None = None
         self._encoding = check_encoding(encoding)
         self._now = now
@@ -163,12 +167,15 @@ class EventLog:
             self._identity = status.st_dev, status.st_ino
             check_head(self.path, file.read(1024))
             self.format = check_format(self.path, format)
-            self._layout = read_layout(
-                str(path), file, columns or ColumnMap(), self.format, self._encoding
-            )
+            self._layout = read_layout(str(path), file, chosen, self.format, self._encoding)
 
     def __repr__(self) -> str:
         return f"EventLog({str(self.path)!r}, format={self.format!r})"
+
+    @property
+    def reading(self) -> str:
+        """How the file is read, as one line of text: format, encoding, columns."""
+        return f"{self.format} {self._encoding} {self._layout.columns}"
 
     @cached_property
     def fingerprint(self) -> str:
@@ -212,6 +219,22 @@ class EventLog:
                 )
             )
         self._verified = position, digest
+
+    def digests(self, offsets: Iterable[int]) -> Iterator[str]:
+        """Yield the SHA-256, in hex, of the bytes before each of ascending offsets.
+
+        "" stands for an offset beyond the end.
+        """
+        digest, done = hashlib.sha256(), 0
+        with self._open() as file:
+            size = os.fstat(file.fileno()).st_size
+            for offset in offsets:
+                if offset > size:
+                    yield ""
+                    continue
+                _hash_range(digest, file, done, offset)
+                done = offset
+                yield digest.hexdigest()
 
     def batches(self, start: Position | None = None, size: int = 50_000) -> Iterator[LogBatch]:
         """Yield the records after `start` in order.

@@ -79,7 +79,9 @@ def check_format(path: Path, format: str | None) -> str:  # noqa: A002 # the usu
         except KeyError:
             raise InvalidValueError(
                 describe(
-                    "log", str(path), "name its format, csv or jsonl: the suffix does not tell"
+                    "log",
+                    str(path),
+                    "the suffix does not tell its format: name it, csv or jsonl (--format)",
                 )
             ) from None
     if format not in _FORMATS.values():

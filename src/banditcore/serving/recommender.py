@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Mapping
 from itertools import filterfalse, islice
 from math import isfinite, isinf
@@ -36,8 +37,20 @@ _DEFAULTED = ("default",)
 # An instance of our own: a service that seeds the global one in every worker would otherwise
 # serve the same rows from all of them. random() is one C call, so threads share it safely.
 _RANDOM = Random()  # noqa: S311  # chooses a slate, guards no secret
+
+_RECOMMENDERS: weakref.WeakSet[Recommender] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    _RANDOM.seed()
+    for recommender in _RECOMMENDERS:
+        # A thread that was reloading is not in the child, so its lock would never be let go. What
+        # it was doing does no harm: each segment's snapshot is swapped whole.
+        recommender._reloading = threading.Lock()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_RANDOM.seed)
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Recommender:
@@ -58,7 +71,8 @@ class Recommender:
         What to serve; their ancestors are added, for the fallback ladder. None means all the
         bandit has, read again at each `reload`.
     budget : float
-        Seconds a request may take, > 0.
+        Seconds a request may take, > 0. It has no effect yet: an answer comes from local memory
+        alone, in microseconds. It will bound the look-up of items that a user has seen.
     max_age : float
         Seconds from a snapshot's counts until it no longer counts as fresh, > 0; may be inf.
     default : iterable of str
@@ -89,7 +103,7 @@ class Recommender:
         self.max_age = _check_seconds("max_age", max_age, endless=True)
         self._sticky_s = _check_seconds("sticky_s", sticky_s)
         self._default = _check_default(default)
-        self._bandit = bandit
+        self._bandit = _check_bandit(bandit)
         self._loader = SnapshotLoader(
             bandit,
             None if segments is None else _check_segments(segments),
@@ -99,6 +113,7 @@ class Recommender:
         self._ready = False
         self._closed = False
         self._reloading = threading.Lock()
+        _RECOMMENDERS.add(self)
 
     def __enter__(self) -> Recommender:
         return self
@@ -272,6 +287,14 @@ class Recommender:
                 rung.top_up((), 1, _NOTHING, None)
                 return True
         return False
+
+
+def _check_bandit(bandit: PublishedBandit) -> PublishedBandit:
+    if not all(hasattr(bandit, name) for name in ("name", "store", "segments")):
+        raise InvalidTypeError(
+            describe("bandit", bandit, "a Bandit is needed: Recommender(Bandit(name, store))")
+        )
+    return bandit
 
 
 def _check_excluded(exclude: Iterable[str]) -> frozenset[str]:

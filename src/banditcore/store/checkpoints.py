@@ -7,36 +7,70 @@ It is written after all counts before it, so on one server it is never ahead of 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from banditcore.errors import CorruptDataError, describe
-from banditcore.logs import Position
+from banditcore.errors import ConfigurationConflictError, CorruptDataError, describe
+from banditcore.logs import EventLog, Position
 from banditcore.store import keys
 from banditcore.store.connect import translating
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
 
-__all__ = ["load", "save"]
+__all__ = ["Checkpoint", "load", "save"]
 
 
-def load(store: Store, bandit: str, source: str) -> Position:
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far a source was read, and how.
+
+    Attributes
+    ----------
+    position : Position
+        Everything before it is applied, or was refused.
+    reading : str
+        `EventLog.reading` of those runs; "" if there was none.
+    refused : int
+        Records before `position` that could not be used.
+    """
+
+    position: Position = field(default_factory=Position)
+    reading: str = ""
+    refused: int = 0
+
+    def check(self, log: EventLog) -> None:
+        """Raise ConfigurationConflictError unless `log` is read as it was before.
+
+        The marks that make each record count once stand at its segment: a record that another
+        map puts into another segment would count there once more.
+        """
+        if self.reading not in ("", log.reading):
+            raise ConfigurationConflictError(
+                f"the log {str(log.path)!r} was read as {self.reading!r} before, and is now read "
+                f"as {log.reading!r}: records would count twice. Read it as before, or under a "
+                "source name of its own (--source NAME), which counts all of it anew"
+            )
+
+
+def load(store: Store, bandit: str, source: str) -> Checkpoint:
     """Return where a source was left; its beginning if it was never read."""
     with translating(store):
         raw = store.client.hget(keys.of_bandit(bandit).checkpoints, source)
     if raw is None:
-        return Position()
+        return Checkpoint()
     try:
-        offset, line, digest = json.loads(raw)
-        return Position(int(offset), int(line), str(digest))
+        offset, line, digest, reading, refused = json.loads(raw)
+        return Checkpoint(Position(int(offset), int(line), str(digest)), str(reading), int(refused))
     except (ValueError, TypeError, OverflowError) as error:
         raise CorruptDataError(
             describe("checkpoint", raw, f"of source {source!r} is damaged; run with --rescan")
         ) from error
 
 
-def save(store: Store, bandit: str, source: str, position: Position) -> None:
-    """Remember that everything before `position` is applied."""
-    raw = json.dumps([position.offset, position.line, position.digest])
+def save(store: Store, bandit: str, source: str, checkpoint: Checkpoint) -> None:
+    """Remember that everything before the checkpoint's position is dealt with."""
+    at = checkpoint.position
+    raw = json.dumps([at.offset, at.line, at.digest, checkpoint.reading, checkpoint.refused])
     with translating(store):
         store.client.hset(keys.of_bandit(bandit).checkpoints, source, raw)

@@ -29,12 +29,14 @@ from pathlib import Path
 
 from banditcore.errors import StoreUnavailableError, StoreUnfitError
 from banditcore.store._binary import server_binary
-from banditcore.store._data_directory import DataDirectory
+from banditcore.store._data_directory import DataDirectory, is_locked
 
 __all__ = ["EmbeddedServer"]
 
 _POLL_S = 0.005
-_LOG_LINES = 12
+_LOG_LINES = 12  # that are searched for a known cause
+_SHOWN_LINES = 3
+_SHOWN = 300  # characters
 _BAD_FORMAT = re.compile(r"bad file format reading the append only file (?P<file>[^\s:]+)")
 
 
@@ -68,20 +70,29 @@ class EmbeddedServer:
             The directory cannot be used.
         StoreUnfitError
             No server binary is installed, or it cannot start on these data.
+        CorruptDataError
+            The directory's record of where its server listens is damaged.
         StoreUnavailableError
             The server did not answer in time.
         """
         deadline = time.monotonic() + timeout_s
         files = DataDirectory(Path(os.path.abspath(directory)))  # noqa: PTH100  # also drops ".."
         files.prepare()
-        users_lock = _lock(files.users, fcntl.LOCK_SH, deadline, "its server is still stopping")
         try:
-            with _launching(files, deadline):
-                _ensure_running(files, deadline)
-        except BaseException:
-            os.close(users_lock)
-            raise
-        return cls(files.directory, files.socket(), users_lock)
+            users_lock = _lock(files.users, fcntl.LOCK_SH, deadline, "its server is still stopping")
+            try:
+                with _launching(files, deadline):
+                    socket_path = _ensure_running(files, deadline)
+            except BaseException:
+                os.close(users_lock)
+                raise
+        except OSError as error:
+            raise StoreUnfitError(
+                f"no server can be started on {str(files.directory)!r} ({error}): make its files "
+                "readable and writable, and see that the disk and the limits of this process "
+                "leave room"
+            ) from error
+        return cls(files.directory, socket_path, users_lock)
 
     def close(self) -> None:
         """Give up this use; the server stops soon after the last one. May be called again."""
@@ -91,19 +102,20 @@ class EmbeddedServer:
         return f"{type(self).__name__}({str(self.directory)!r})"
 
 
-def _ensure_running(files: DataDirectory, deadline: float) -> None:
-    """Return when the server answers. Holds the launch lock; starts a server if none lives."""
+def _ensure_running(files: DataDirectory, deadline: float) -> Path:
+    """Return the server's socket once it answers. Holds the launch lock; starts one if none lives."""
     started = False
     answer = ""
     while True:
-        alive = _is_locked(files.server)
+        alive = is_locked(files.server)
         if alive:
-            answer = _ping(files.socket(), deadline)
-            if answer == "+PONG" and _is_locked(files.supervisor):
-                return
+            listening = files.socket()
+            answer = _ping(listening, deadline)
+            if answer == "+PONG" and is_locked(files.supervisor):
+                return listening
             if answer == "+PONG":
                 # Its supervisor was killed where the kernel does not tell the server (macOS).
-                _ask(files.socket(), b"SHUTDOWN\r\n", deadline)
+                _ask(listening, b"SHUTDOWN\r\n", deadline)
         elif started:
             raise StoreUnfitError(
                 f"the server for {str(files.directory)!r} did not start. {_advice(files.log)}"
@@ -182,8 +194,8 @@ def _start(files: DataDirectory) -> None:
 
 def _advice(log: Path) -> str:
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    tail = " | ".join(line.strip() for line in lines[-_LOG_LINES:] if line.strip())
-    told = tail.lower()
+    tail = [line.strip() for line in lines[-_LOG_LINES:] if line.strip()]
+    told = " | ".join(tail).lower()
     bad = _BAD_FORMAT.search(told)
     if "can't handle rdb format" in told or (bad and bad["file"].endswith(".base.rdb")):
         # The server's own advice, --fix, would throw away what an older one cannot read.
@@ -200,21 +212,10 @@ def _advice(log: Path) -> str:
         advice = "The disk is full: make room."
     else:
         advice = "The log says why."
-    return f"{advice} {str(log)!r} ends: {tail or '(empty)'}"
-
-
-def _is_locked(path: Path) -> bool:
-    """Tell whether another open file holds `path` locked. Takes it for microseconds."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-        return False
-    finally:
-        os.close(descriptor)
+    shown = " | ".join(tail[-_SHOWN_LINES:]) or "(empty)"
+    return (
+        f"{advice} {str(log)!r} ends: {shown if len(shown) <= _SHOWN else shown[:_SHOWN] + '...'}"
+    )
 
 
 def _lock(path: Path, kind: int, deadline: float, meanwhile: str) -> int:

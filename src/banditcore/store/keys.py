@@ -13,6 +13,7 @@ __all__ = [
     "BANDITS",
     "BanditKeys",
     "SegmentKeys",
+    "batch_digest",
     "event_digest",
     "mark_field",
     "of_bandit",
@@ -22,7 +23,7 @@ __all__ = [
 BANDITS = "bc:bandits"
 """Set of the names of all bandits."""
 
-EVENT_DIGEST_BYTES = 16
+ID_DIGEST_BYTES = 16
 """128 bits: a collision, which would lose an event, needs about 1e19 ids in one window."""
 
 
@@ -64,9 +65,14 @@ def mark_field(source: str, partition: str) -> str:
     return f"m:{len(source)}:{source}:{partition}"
 
 
-def event_digest(identity: str) -> bytes:
-    """Return the 16 bytes by which a window remembers the id of an event or a batch."""
-    return blake2b(identity.encode(), digest_size=EVENT_DIGEST_BYTES).digest()
+def event_digest(event_id: str) -> bytes:
+    """Return the 16 bytes by which a window remembers an event."""
+    return blake2b(event_id.encode(), digest_size=ID_DIGEST_BYTES, person=b"event").digest()
+
+
+def batch_digest(batch_id: str) -> bytes:
+    """Return the 16 bytes by which a window remembers a batch; no event has the same."""
+    return blake2b(batch_id.encode(), digest_size=ID_DIGEST_BYTES, person=b"batch").digest()
 
 
 def _digest(domain: bytes, *names: str) -> str:

@@ -26,6 +26,7 @@ local SLOT_BYTES = 16
 local DELTA_BYTES = 20 -- u32 slot, f64 trials, f64 successes
 local DIGEST_BYTES = 16
 local MOST_ARGUMENTS = 1000 -- unpack() and the stack of C calls have limits
+local MOST_AHEAD_S = 3600 -- events.MAX_AHEAD_S: nothing later than the clock by more is believed
 
 local chunk_formats = {}
 local function chunk_format(numbers)
@@ -73,13 +74,12 @@ end
 -- Adds deltas to the counts without writing them.
 -- takes(i) says whether delta i counts; nil takes all.
 -- Returns the arguments of the HSET that would write them, or nil and the reply to give.
-local function added(state, deltas, takes)
+local function added(update, deltas, takes)
   if #deltas % DELTA_BYTES ~= 0 then
     return nil, { 'INVALID', 'deltas are cut' }
   end
-  local slots = slot_count(state)
-  local chunks, order = {}, {}
-  local wanted = {}
+  local state, slots = update.state, update.slots
+  local order, wanted = {}, {}
   for i = 1, #deltas / DELTA_BYTES do
     if not takes or takes(i) then
       local slot, trials, successes = struct.unpack('<I4dd', deltas, (i - 1) * DELTA_BYTES + 1)
@@ -133,6 +133,11 @@ local function server_time()
   return tonumber(time[1]) + tonumber(time[2]) / 1e6
 end
 
+-- "" stands for the server's clock; tests bring their own.
+local function clock(given)
+  return given == '' and server_time() or tonumber(given)
+end
+
 local function is_stale(state, version, token)
   local stored = redis.call('HMGET', state, 'v', 't')
   return stored[1] ~= version or (stored[2] or '') ~= token
@@ -176,40 +181,79 @@ local function read(keys, args)
   return reply
 end
 
--- open(keys: state, arms; args: version) -> as read, without counts
+-- open_segment(keys: state, arms; args: version) -> as read, without counts
 -- Creates the segment with the given version unless it exists. One write.
-local function open(keys, args)
+local function open_segment(keys, args)
   redis.call('STRLEN', keys[2]) -- a key of another type fails here, before any write
   redis.call('HSETNX', keys[1], 'v', args[1])
   return read(keys, { '', '0', '', '0' })
 end
 
--- add_arms(keys: state, arms; args: version, token, new_token, count, tail) -> {OK} | {STALE}
--- Appends `count` ids to the registry. Two writes.
-local function add_arms(keys, args)
+-- What every update begins with: version, token, new_token, count and tail, the first five of its
+-- arguments. The last three register arms in the same step: `count` ids, stored as `tail`.
+-- Returns the update, or nil and the reply to give.
+local function begin(keys, args)
   local state, arms = keys[1], keys[2]
   redis.call('STRLEN', arms) -- a key of another type fails here, before any write
   if is_stale(state, args[1], args[2]) then
-    return { 'STALE' }
+    return nil, { 'STALE' }
   end
-  local slots = slot_count(state) + tonumber(args[4])
-  redis.call('APPEND', arms, args[5])
-  redis.call('HSET', state, 'n', string.format('%d', slots), 't', args[3])
+  local count = tonumber(args[4])
+  return {
+    state = state,
+    arms = arms,
+    count = count,
+    slots = slot_count(state) + count,
+    new_token = args[3],
+    tail = args[5],
+  }
+end
+
+-- Writes the fields of an update with the arms that it registers.
+local function commit(update, arguments)
+  if update.count > 0 then
+    redis.call('APPEND', update.arms, update.tail)
+    for _, word in ipairs({ 'n', string.format('%d', update.slots), 't', update.new_token }) do
+      arguments[#arguments + 1] = word
+    end
+  end
+  write_fields(update.state, arguments)
+end
+
+-- The reply to an update whose newest event is ahead of the clock, else nil. One such event could
+-- move the landmark so far that all evidence before it fades to nothing.
+local function too_early(newest, now)
+  local limit = now + MOST_AHEAD_S
+  if newest ~= '' and tonumber(newest) > limit then
+    return { 'EARLY', string.format('%.17g', limit) }
+  end
+end
+
+-- add_arms(keys: state, arms; args: version, token, new_token, count, tail) -> {OK} | {STALE}
+-- Appends `count` ids to the registry.
+local function add_arms(keys, args)
+  local update, refusal = begin(keys, args)
+  if not update then
+    return refusal
+  end
+  commit(update, {})
   return { 'OK' }
 end
 
--- apply(keys: state; args: version, token, mark, epoch, expected, new, deltas)
---   -> {OK} | {ALREADY} | {FENCED, epoch} | {CONFLICT, offset} | {STALE} | {CORRUPT, field}
+-- apply(keys: state, arms; args: version, token, new_token, count, tail, mark, epoch, expected, new, newest, now, deltas)
+--   -> {OK} | {ALREADY} | {FENCED, epoch} | {CONFLICT, offset} | {EARLY, limit} | {STALE}
+--      | {CORRUPT, field} | {OVERFLOW, field} | {INVALID, why}
 -- Compare-and-set on the mark of a partition, with the deltas between two offsets. The mark
--- does not exist at offset "". One HSET.
+-- does not exist at offset "". `newest` is the time of the newest event, `now` "" for the
+-- server's clock.
 local function apply(keys, args)
-  local state, mark, epoch = keys[1], args[3], tonumber(args[4])
-  local expected, new = args[5], args[6]
-  if is_stale(state, args[1], args[2]) then
-    return { 'STALE' }
+  local mark, epoch, expected, new = args[6], tonumber(args[7]), args[8], args[9]
+  local update, refusal = begin(keys, args)
+  if not update then
+    return refusal
   end
   local stored_epoch, stored = 0, ''
-  local raw = redis.call('HGET', state, mark)
+  local raw = redis.call('HGET', update.state, mark)
   if raw then
     local first, rest = string.match(raw, '^(%d+) (.*)$')
     if not first then
@@ -217,32 +261,39 @@ local function apply(keys, args)
     end
     stored_epoch, stored = tonumber(first), rest
   end
-  if epoch < stored_epoch then
-    return { 'FENCED', tostring(stored_epoch) }
-  end
   if stored == new then
     return { 'ALREADY' }
+  end
+  if epoch < stored_epoch then
+    return { 'FENCED', tostring(stored_epoch) }
   end
   if stored ~= expected then
     return { 'CONFLICT', stored }
   end
-  local arguments, refusal = added(state, args[7])
+  local early = too_early(args[10], clock(args[11]))
+  if early then
+    return early
+  end
+  local arguments
+  arguments, refusal = added(update, args[12])
   if not arguments then
     return refusal
   end
   -- The mark goes into the same command as the counts it vouches for.
   table.insert(arguments, 1, string.format('%d %s', epoch, new))
   table.insert(arguments, 1, mark)
-  write_fields(state, arguments)
+  commit(update, arguments)
   return { 'OK' }
 end
 
 -- Finds the bucket of this moment and the sets of it and of the bucket before.
--- Returns a table; `known(digest)` says whether a digest is in either set.
-local function open_window(state, even, odd, length, now)
-  local bucket = math.floor(now / length)
+-- Returns a table: `known(digest)` says whether a digest is in either set; `now` is the clock, held
+-- at the start of the newest bucket ever seen, because a clock that went back must not reopen a
+-- bucket that is gone.
+local function open_window(state, even, odd, bucket_s, now)
+  local bucket = math.floor(now / bucket_s)
   local stored = redis.call('HMGET', state, 'w:0', 'w:1')
-  for parity = 1, 2 do -- a clock that went back must not reopen a bucket that is gone
+  for parity = 1, 2 do
     bucket = math.max(bucket, tonumber(stored[parity] or '0'))
   end
   local keys = { even, odd }
@@ -252,7 +303,8 @@ local function open_window(state, even, odd, length, now)
     field = string.format('w:%d', current),
     bucket = string.format('%d', bucket),
     is_new = tonumber(stored[current + 1] or '-1') ~= bucket,
-    expires = math.ceil((bucket + 2) * length) - math.floor(now),
+    now = math.max(now, bucket * bucket_s),
+    expires_s = math.ceil((bucket + 2) * bucket_s - now),
   }
   local sets = {}
   if not window.is_new then
@@ -261,6 +313,8 @@ local function open_window(state, even, odd, length, now)
   if tonumber(stored[previous + 1] or '-1') == bucket - 1 then
     sets[#sets + 1] = keys[previous + 1]
   end
+  redis.call('SCARD', even) -- keys of another type fail here, before any write
+  redis.call('SCARD', odd)
   function window.known(digest)
     for _, set in ipairs(sets) do
       if redis.call('SISMEMBER', set, digest) == 1 then
@@ -269,88 +323,85 @@ local function open_window(state, even, odd, length, now)
     end
     return false
   end
-  function window.check_types()
-    redis.call('SCARD', even)
-    redis.call('SCARD', odd)
-  end
   return window
 end
 
+-- What both updates with a window begin with: args 1 to 5 as `begin`, then window_s, bucket_s,
+-- oldest, newest and now. The clock that remembers ids also judges age; a client's may be off.
+-- Returns the update, the window, and the reply to give to events outside it or nil; or nil and
+-- the reply to give.
+local function begin_windowed(keys, args)
+  local update, refusal = begin(keys, args)
+  if not update then
+    return nil, refusal
+  end
+  local now = clock(args[10])
+  local window = open_window(update.state, keys[3], keys[4], tonumber(args[7]), now)
+  local outside = too_early(args[9], now)
+  local cutoff = window.now - tonumber(args[6])
+  if args[8] ~= '' and tonumber(args[8]) < cutoff then
+    outside = { 'LATE', string.format('%.17g', cutoff) }
+  end
+  return update, window, outside
+end
+
 -- Writes counts and the digests that vouch for them.
-local function commit_window(state, window, arguments, digests)
-  if #digests > 0 then
-    if window.is_new then
-      redis.call('UNLINK', window.key) -- what is there belongs to the bucket before last
-      table.insert(arguments, 1, window.bucket)
-      table.insert(arguments, 1, window.field)
-    end
-    for first = 1, #digests, MOST_ARGUMENTS do
-      redis.call('SADD', window.key, unpack(digests, first, math.min(first + MOST_ARGUMENTS - 1, #digests)))
-    end
-    redis.call('EXPIRE', window.key, window.expires)
+local function commit_windowed(update, window, arguments, digests)
+  if window.is_new then
+    redis.call('UNLINK', window.key) -- what is there belongs to the bucket before last
+    table.insert(arguments, 1, window.bucket)
+    table.insert(arguments, 1, window.field)
   end
-  write_fields(state, arguments)
-end
-
-local function clock(given)
-  return given == '' and server_time() or tonumber(given)
-end
-
--- The reply to an update whose oldest event is older than the window, else nil. The clock that
--- remembers ids also judges age; a client's own may be hours off.
-local function too_old(oldest, window, now)
-  local cutoff = now - tonumber(window)
-  if oldest ~= '' and tonumber(oldest) < cutoff then
-    return { 'LATE', string.format('%.6f', cutoff) }
+  for first = 1, #digests, MOST_ARGUMENTS do
+    redis.call('SADD', window.key, unpack(digests, first, math.min(first + MOST_ARGUMENTS - 1, #digests)))
   end
+  redis.call('EXPIRE', window.key, window.expires_s)
+  commit(update, arguments)
 end
 
--- apply_batch(keys: state, even, odd; args: version, token, window, length, oldest, now, digest, deltas)
---   -> {OK} | {ALREADY} | {LATE, cutoff} | {STALE} | {CORRUPT, field}
--- Applies all deltas under one digest, once within the window. `window` and `length`, that of a
--- bucket, are in seconds; `oldest` is the time of the oldest event, or "" to take any age; `now`
--- is "" for the server's clock.
+-- apply_batch(keys: state, arms, even, odd; args: version, token, new_token, count, tail, window_s, bucket_s, oldest, newest, now, digest, deltas)
+--   -> {OK} | {ALREADY} | {LATE, cutoff} | {EARLY, limit} | {STALE}
+--      | {CORRUPT, field} | {OVERFLOW, field} | {INVALID, why}
+-- Applies all deltas under one digest, once within the window. `oldest` and `newest` are times of
+-- events, `oldest` "" to take any age; `now` is "" for the server's clock.
 local function apply_batch(keys, args)
-  local state, now, digest = keys[1], clock(args[6]), args[7]
-  if is_stale(state, args[1], args[2]) then
-    return { 'STALE' }
+  local digest = args[11]
+  local update, window, outside = begin_windowed(keys, args)
+  if not update then
+    return window
   end
-  local late = too_old(args[5], args[3], now)
-  if late then
-    return late
-  end
-  local window = open_window(state, keys[2], keys[3], tonumber(args[4]), now)
-  window.check_types()
   if window.known(digest) then
     return { 'ALREADY' }
   end
-  local arguments, refusal = added(state, args[8])
+  if outside then
+    return outside
+  end
+  local arguments, refusal = added(update, args[12])
   if not arguments then
     return refusal
   end
-  commit_window(state, window, arguments, { digest })
+  commit_windowed(update, window, arguments, { digest })
   return { 'OK' }
 end
 
--- apply_unique(keys: state, even, odd; args: version, token, window, length, oldest, now, digests, deltas)
---   -> {OK, applied, duplicate} | {LATE, cutoff} | {STALE} | {CORRUPT, field}
+-- apply_unique(keys: state, arms, even, odd; args: version, token, new_token, count, tail, window_s, bucket_s, oldest, newest, now, digests, deltas)
+--   -> {OK, applied, duplicate} | {LATE, cutoff} | {EARLY, limit} | {STALE}
+--      | {CORRUPT, field} | {OVERFLOW, field} | {INVALID, why}
 -- Applies each delta under a digest of its own, once within the window; else as apply_batch.
 local function apply_unique(keys, args)
-  local state, now, digests, deltas = keys[1], clock(args[6]), args[7], args[8]
-  if is_stale(state, args[1], args[2]) then
-    return { 'STALE' }
+  local digests, deltas = args[11], args[12]
+  local update, window, outside = begin_windowed(keys, args)
+  if not update then
+    return window
   end
-  local late = too_old(args[5], args[3], now)
-  if late then
-    return late
+  if outside then
+    return outside
   end
   if #digests / DIGEST_BYTES ~= #deltas / DELTA_BYTES then
     return { 'INVALID', 'as many digests as deltas' }
   end
-  local window = open_window(state, keys[2], keys[3], tonumber(args[4]), now)
-  window.check_types()
   local fresh, seen, duplicate = {}, {}, 0
-  local arguments, refusal = added(state, deltas, function(i)
+  local arguments, refusal = added(update, deltas, function(i)
     local digest = string.sub(digests, (i - 1) * DIGEST_BYTES + 1, i * DIGEST_BYTES)
     if seen[digest] or window.known(digest) then
       duplicate = duplicate + 1
@@ -363,7 +414,9 @@ local function apply_unique(keys, args)
   if not arguments then
     return refusal
   end
-  commit_window(state, window, arguments, fresh)
+  if #fresh > 0 then
+    commit_windowed(update, window, arguments, fresh)
+  end
   return { 'OK', tostring(#fresh), tostring(duplicate) }
 end
 
@@ -380,12 +433,17 @@ local function all_chunks(state)
   return chunks
 end
 
--- rescale(keys: state; args: version, new_version, factor) -> {OK} | {STALE} | {CORRUPT, field}
+-- rescale(keys: state; args: version, new_version, landmark, now, factor)
+--   -> {OK} | {STALE} | {EARLY, limit} | {CORRUPT, field} | {OVERFLOW, field}
 -- Multiplies all counts: moves the landmark, or changes the half-life. One HSET.
 local function rescale(keys, args)
-  local state, factor = keys[1], struct.unpack('<d', args[3])
+  local state, factor = keys[1], struct.unpack('<d', args[5])
   if redis.call('HGET', state, 'v') ~= args[1] then
     return { 'STALE' }
+  end
+  local early = too_early(args[3], clock(args[4]))
+  if early then
+    return early
   end
   local chunks, refusal = all_chunks(state)
   if not chunks then
@@ -448,13 +506,15 @@ local function compact(keys, args)
 end
 
 -- publish(keys: blob; args: version, body) -> {OK} | {SUPERSEDED, version}
--- Replaces the blob unless a newer one is there. `version` in decimal. One SET.
+-- Replaces the blob unless a newer one is there. `version` in decimal, microseconds since 1970.
+-- One SET. A stored version from the future is damage, or a clock that was wrong: it would stay.
 local function publish(keys, args)
   local header = redis.call('GETRANGE', keys[1], 0, 31)
   if #header == 32 and string.sub(header, 1, 4) == 'BCSL' then
     local low, high = struct.unpack('<I4I4', header, 9)
     local stored = high * 4294967296 + low
-    if stored > tonumber(args[1]) then
+    local believed = stored <= (server_time() + MOST_AHEAD_S) * 1e6
+    if stored > tonumber(args[1]) and believed then
       return { 'SUPERSEDED', string.format('%.0f', stored) }
     end
   end
@@ -463,7 +523,7 @@ local function publish(keys, args)
 end
 
 redis.register_function({ function_name = '@LIBRARY@_read', callback = read, flags = { 'no-writes' } })
-redis.register_function('@LIBRARY@_open', open)
+redis.register_function('@LIBRARY@_open_segment', open_segment)
 redis.register_function('@LIBRARY@_add_arms', add_arms)
 redis.register_function('@LIBRARY@_apply', apply)
 redis.register_function('@LIBRARY@_apply_batch', apply_batch)

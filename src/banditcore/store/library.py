@@ -7,6 +7,7 @@ different releases can work on one server, each with the functions it was built 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Call",
+    "Held",
     "Reply",
+    "Window",
     "add_arms",
     "apply",
     "apply_batch",
@@ -30,7 +33,7 @@ __all__ = [
     "compact",
     "library_name",
     "library_source",
-    "open",
+    "open_segment",
     "publish",
     "read",
     "rescale",
@@ -38,6 +41,9 @@ __all__ = [
 ]
 
 Reply = list[bytes]
+
+_RELOADS = 5
+"""Times that a call loads the library when others flush it all the time."""
 
 
 class Call(NamedTuple):
@@ -63,72 +69,118 @@ def read(
     return Call("read", (keys.state, keys.arms), arguments, writes=False)
 
 
-def open(keys: SegmentKeys, *, version: bytes) -> Call:  # noqa: A001 - named as in the library
+def open_segment(keys: SegmentKeys, *, version: bytes) -> Call:
     """Create the segment unless it exists, then read it without counts."""
-    return Call("open", (keys.state, keys.arms), (version,))
+    return Call("open_segment", (keys.state, keys.arms), (version,))
 
 
-def add_arms(
-    keys: SegmentKeys, *, version: bytes, token: bytes, new_token: bytes, count: int, tail: bytes
-) -> Call:
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What an update believes of a segment, and the arms that it registers in the same step.
+
+    Parameters
+    ----------
+    version, token : bytes
+        As last read; if the segment has others by now, the update is answered STALE.
+    new_token : bytes
+        Of the registry with the new arms.
+    count : int
+        How many arms are new; 0 leaves the registry as it is.
+    tail : bytes
+        The new ids in their stored form.
+    """
+
+    version: bytes
+    token: bytes
+    new_token: bytes = b""
+    count: int = 0
+    tail: bytes = b""
+
+    def arguments(self) -> tuple[bytes | str | int, ...]:
+        """Return the words in the order in which every update takes them."""
+        return (self.version, self.token, self.new_token, self.count, self.tail)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How an update is told from its duplicates; times in seconds since 1970.
+
+    Parameters
+    ----------
+    window_s, bucket_s : float
+        Seconds; see `updates`.
+    oldest : float or None
+        The time of the oldest event; None to take any age.
+    newest : float
+        The time of the newest event.
+    now : float or None
+        None for the server's clock.
+    """
+
+    window_s: float
+    bucket_s: float
+    oldest: float | None
+    newest: float
+    now: float | None
+
+    def arguments(self) -> tuple[str, ...]:
+        """Return the words in the order in which updates with a window take them."""
+        return tuple(
+            map(_number, (self.window_s, self.bucket_s, self.oldest, self.newest, self.now))
+        )
+
+
+def add_arms(keys: SegmentKeys, *, held: Held) -> Call:
     """Append ids to the registry."""
-    return Call("add_arms", (keys.state, keys.arms), (version, token, new_token, count, tail))
+    return Call("add_arms", (keys.state, keys.arms), held.arguments())
 
 
 def apply(
     keys: SegmentKeys,
     *,
-    version: bytes,
-    token: bytes,
+    held: Held,
     mark: str,
     epoch: int,
     expected: str,
     new: str,
+    newest: float,
+    now: float | None,
     deltas: bytes,
 ) -> Call:
     """Apply the deltas between two offsets of a partition, by compare-and-set on its mark."""
-    return Call("apply", (keys.state,), (version, token, mark, epoch, expected, new, deltas))
+    times = (_number(newest), _number(now))
+    arguments = (*held.arguments(), mark, epoch, expected, new, *times, deltas)
+    return Call("apply", (keys.state, keys.arms), arguments)
 
 
 def apply_batch(
-    keys: SegmentKeys,
-    *,
-    version: bytes,
-    token: bytes,
-    window: float,
-    length: float,
-    oldest: float | None,
-    now: float | None,
-    digest: bytes,
-    deltas: bytes,
+    keys: SegmentKeys, *, held: Held, window: Window, digest: bytes, deltas: bytes
 ) -> Call:
     """Apply all deltas under one digest, once within the window."""
-    ages = _numbers(window, length, oldest, now)
-    arguments: tuple[bytes | str, ...] = (version, token, *ages, digest, deltas)
-    return Call("apply_batch", (keys.state, keys.even, keys.odd), arguments)
+    arguments = (*held.arguments(), *window.arguments(), digest, deltas)
+    return Call("apply_batch", (keys.state, keys.arms, keys.even, keys.odd), arguments)
 
 
 def apply_unique(
+    keys: SegmentKeys, *, held: Held, window: Window, digests: bytes, deltas: bytes
+) -> Call:
+    """Apply each delta under a digest of its own, once within the window."""
+    arguments = (*held.arguments(), *window.arguments(), digests, deltas)
+    return Call("apply_unique", (keys.state, keys.arms, keys.even, keys.odd), arguments)
+
+
+def rescale(
     keys: SegmentKeys,
     *,
     version: bytes,
-    token: bytes,
-    window: float,
-    length: float,
-    oldest: float | None,
+    new_version: bytes,
+    landmark: float,
     now: float | None,
-    digests: bytes,
-    deltas: bytes,
+    factor: bytes,
 ) -> Call:
-    """Apply each delta under a digest of its own, once within the window."""
-    ages = _numbers(window, length, oldest, now)
-    arguments: tuple[bytes | str, ...] = (version, token, *ages, digests, deltas)
-    return Call("apply_unique", (keys.state, keys.even, keys.odd), arguments)
-
-
-def rescale(keys: SegmentKeys, *, version: bytes, new_version: bytes, factor: bytes) -> Call:
     """Multiply all counts and set another version."""
-    return Call("rescale", (keys.state,), (version, new_version, factor))
+    arguments = (version, new_version, _number(landmark), _number(now), factor)
+    return Call("rescale", (keys.state,), arguments)
 
 
 def compact(
@@ -164,8 +216,10 @@ def run(store: Store, calls: Sequence[Call]) -> list[Reply]:
         first call that failed (the others have run).
     """
     replies: list[Reply | Exception] = _send(store, calls)
-    missing = [i for i, reply in enumerate(replies) if _is_function_missing(reply)]
-    if missing:
+    for _ in range(_RELOADS):
+        missing = [i for i, reply in enumerate(replies) if _is_function_missing(reply)]
+        if not missing:
+            break
         _load(store)
         for i, reply in zip(missing, _send(store, [calls[i] for i in missing]), strict=True):
             replies[i] = reply
@@ -194,9 +248,9 @@ def _template() -> str:
     return files("banditcore.store").joinpath("library.lua").read_text("utf-8")
 
 
-def _numbers(*values: float | None) -> tuple[str, ...]:
-    """Return numbers with all their digits; "" stands for None."""
-    return tuple("" if value is None else repr(float(value)) for value in values)
+def _number(value: float | None) -> str:
+    """Return a number with all its digits; "" stands for None."""
+    return "" if value is None else repr(float(value))
 
 
 def _send(store: Store, calls: Sequence[Call]) -> list[Reply | Exception]:

@@ -39,12 +39,15 @@ def headers(store: Store, bandit: str, segments: Sequence[str]) -> list[bytes]:
     return _pipelined(store, bandit, segments, ("GETRANGE", 0, HEADER_BYTES - 1))
 
 
-def fetch(store: Store, bandit: str, segments: Sequence[str]) -> list[bytes]:
+def fetch(
+    store: Store, bandit: str, segments: Sequence[str], *, max_bytes: int = 64 * 2**20
+) -> list[bytes]:
     """Return each segment's blob, in one round trip; b"" where none is published.
 
-    Read `headers` first: they tell the length, so that an oversized blob is never fetched.
+    Read `headers` first: they tell the length, so that an oversized blob is not fetched. One that
+    lies about it is cut after `max_bytes`, and then fails its checks.
     """
-    return _pipelined(store, bandit, segments, ("GETRANGE", 0, -1))
+    return _pipelined(store, bandit, segments, ("GETRANGE", 0, max_bytes - 1))
 
 
 def _pipelined(

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from banditcore.errors import ConfigurationConflictError, describe
+from banditcore.errors import ConfigurationConflictError, CorruptDataError, describe
 from banditcore.store import keys
 from banditcore.store.connect import translating
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
 
-__all__ = ["Settings", "agree", "load", "save"]
+__all__ = ["Settings", "Wanted", "agree", "load", "save"]
+
+DEFAULT_WINDOW_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +33,30 @@ class Settings:
     window_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a caller asks for; None leaves it to the store, or to the default of a new bandit."""
+
+    half_life_s: float | None = None
+    window_s: float | None = None
+
+    def settings(self) -> Settings:
+        """Return what a new bandit gets."""
+        return Settings(self.half_life_s, self.window_s or DEFAULT_WINDOW_S)
+
+
 def load(store: Store, bandit: str) -> Settings | None:
     """Return a bandit's settings; None before its first write."""
     with translating(store):
         half_life, window = store.client.hmget(keys.of_bandit(bandit).settings, ["h", "w"])
     if half_life is None or window is None:
         return None
-    return Settings(float(half_life) or None, float(window))
+    try:
+        return Settings(float(half_life) or None, float(window))
+    except ValueError as error:
+        raise CorruptDataError(
+            describe("settings", [half_life, window], f"of bandit {bandit!r}: two numbers")
+        ) from error
 
 
 def save(store: Store, bandit: str, settings: Settings) -> None:
@@ -47,38 +66,48 @@ def save(store: Store, bandit: str, settings: Settings) -> None:
         store.client.hset(keys.of_bandit(bandit).settings, items=fields)
 
 
-def agree(store: Store, bandit: str, wanted: Settings, *, insist: bool) -> Settings:
-    """Return the settings in force, which are `wanted` if the bandit has none yet.
+def agree(store: Store, bandit: str, wanted: Wanted, *, insist: bool = True) -> Settings:
+    """Return the settings in force, which are the wanted ones if the bandit has none yet.
 
     Parameters
     ----------
     insist : bool
-        Whether the caller chose `wanted`, so that another half-life in the store is an error.
+        Whether it is an error that the store holds others.
 
     Raises
     ------
     ConfigurationConflictError
-        When the store holds another half-life and the caller insists on this one.
+        When the store holds other settings than a caller who insists.
     """
     name = keys.of_bandit(bandit).settings
     with translating(store):
         pipeline = store.client.pipeline(transaction=True)  # both fields or none
-        for field, value in _fields(wanted).items():
+        for field, value in _fields(wanted.settings()).items():
             pipeline.hsetnx(name, field, value)
         pipeline.execute()
-    stored = load(store, bandit)
-    if stored is None:
-        return wanted
-    if insist and stored.half_life_s != wanted.half_life_s:
-        raise ConfigurationConflictError(
-            describe(
-                "half_life",
-                wanted.half_life_s,
-                f"bandit {bandit!r} is kept with {stored.half_life_s} s; leave it out, or call "
-                "bandit.change_half_life()",
-            )
-        )
+    stored = load(store, bandit) or wanted.settings()
+    if insist:
+        for what in ("half_life", "window"):
+            asked, kept = getattr(wanted, f"{what}_s"), getattr(stored, f"{what}_s")
+            if asked is not None and asked != kept:
+                raise ConfigurationConflictError(
+                    describe(
+                        what, f"{asked} s", f"bandit {bandit!r} is kept with {_REMEDY[what](kept)}"
+                    )
+                )
     return stored
+
+
+def _kept_half_life(seconds: float | None) -> str:
+    kept = "evidence that never fades" if seconds is None else f"{seconds} s"
+    return f"{kept}; leave half_life out, or call change_half_life()"
+
+
+def _kept_window(seconds: float | None) -> str:
+    return f"{seconds} s; leave window out"
+
+
+_REMEDY = {"half_life": _kept_half_life, "window": _kept_window}
 
 
 def _fields(settings: Settings) -> dict[str, str]:

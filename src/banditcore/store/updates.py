@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banditcore.counts import decay_exponent
-from banditcore.errors import CorruptDataError, InvalidValueError, StoreError, describe
+from banditcore.errors import CorruptDataError, StoreError, describe
 from banditcore.events import MAX_AHEAD_S
 from banditcore.grouping import SegmentEvents
 from banditcore.store import library
 from banditcore.store.keys import SegmentKeys
-from banditcore.store.library import Call, Reply
+from banditcore.store.library import Call, Held, Reply, Window
 from banditcore.store.version import SegmentVersion
-from banditcore.store.view import SegmentView
 
 __all__ = ["BatchUpdate", "OrderedUpdate", "Outcome", "UniqueUpdate", "Update"]
 
@@ -30,12 +29,12 @@ class Outcome:
     Attributes
     ----------
     word : str
-        ``OK``, ``ALREADY``, ``LATE``, ``FENCED``, ``CONFLICT`` or ``STALE``.
+        ``OK``, ``ALREADY``, ``LATE``, ``EARLY``, ``FENCED``, ``CONFLICT`` or ``STALE``.
     applied, duplicate : int
         Events; 0 unless the word is ``OK`` or ``ALREADY``.
     detail : str
-        The epoch that fences, the offset that conflicts, or the time, in seconds since 1970,
-        from which on events are within the window.
+        The epoch that fences, the offset that conflicts, or the first or last time, in
+        seconds since 1970, that is accepted when some events are too late or too early.
     """
 
     word: str
@@ -52,7 +51,9 @@ class Update(Protocol):
         """The events."""
         ...
 
-    def call(self, keys: SegmentKeys, view: SegmentView, slots: NDArray[np.intp]) -> Call:
+    def call(
+        self, keys: SegmentKeys, version: SegmentVersion, held: Held, slots: NDArray[np.intp]
+    ) -> Call:
         """Return the call that applies them; `slots` are those of ``events.arms``."""
         ...
 
@@ -73,6 +74,8 @@ class OrderedUpdate:
         Of the owner of the partition; an older one is fenced off.
     expected, new : str
         The mark before and after; "" before the first.
+    now : float or None
+        The clock, seconds since 1970; None for the server's.
     """
 
     events: SegmentEvents
@@ -80,18 +83,22 @@ class OrderedUpdate:
     epoch: int
     expected: str
     new: str
+    now: float | None = None
 
-    def call(self, keys: SegmentKeys, view: SegmentView, slots: NDArray[np.intp]) -> Call:
+    def call(
+        self, keys: SegmentKeys, version: SegmentVersion, held: Held, slots: NDArray[np.intp]
+    ) -> Call:
         """Return a compare-and-set of the mark."""
         return library.apply(
             keys,
-            version=view.version.pack(),
-            token=view.token,
+            held=held,
             mark=self.mark,
             epoch=self.epoch,
             expected=self.expected,
             new=self.new,
-            deltas=_sums(self.events, view.version, slots),
+            newest=float(self.events.times.max()),
+            now=self.now,
+            deltas=_sums(self.events, version, slots),
         )
 
     def outcome(self, reply: Reply) -> Outcome:
@@ -106,7 +113,7 @@ class BatchUpdate:
     Parameters
     ----------
     digest : bytes
-        See `keys.event_digest`.
+        See `keys.batch_digest`.
     oldest : float or None
         What must lie within the window, seconds since 1970: the time of the oldest event, or
         that of the first attempt at this batch. None when it cannot have been sent before.
@@ -119,18 +126,16 @@ class BatchUpdate:
     oldest: float | None = None
     now: float | None = None
 
-    def call(self, keys: SegmentKeys, view: SegmentView, slots: NDArray[np.intp]) -> Call:
+    def call(
+        self, keys: SegmentKeys, version: SegmentVersion, held: Held, slots: NDArray[np.intp]
+    ) -> Call:
         """Return an update guarded by the batch's digest."""
         return library.apply_batch(
             keys,
-            version=view.version.pack(),
-            token=view.token,
-            window=view.version.window_s,
-            length=_bucket_length(view.version),
-            oldest=self.oldest,
-            now=self.now,
+            held=held,
+            window=_window(self.events, version, self.oldest, self.now),
             digest=self.digest,
-            deltas=_sums(self.events, view.version, slots),
+            deltas=_sums(self.events, version, slots),
         )
 
     def outcome(self, reply: Reply) -> Outcome:
@@ -154,27 +159,20 @@ class UniqueUpdate:
     digests: list[bytes]
     now: float | None = None
 
-    @property
-    def oldest(self) -> float:
-        """The time of the oldest event, which must lie within the window."""
-        return float(self.events.times.min())
-
-    def call(self, keys: SegmentKeys, view: SegmentView, slots: NDArray[np.intp]) -> Call:
+    def call(
+        self, keys: SegmentKeys, version: SegmentVersion, held: Held, slots: NDArray[np.intp]
+    ) -> Call:
         """Return an update guarded by each event's digest."""
         events = self.events
-        weights = _weights(events, view.version)
+        weights = _weights(events, version)
         deltas = np.empty(len(events), dtype=_DELTA)
         deltas["slot"] = slots[events.arm_of]
         deltas["trials"] = events.trials * weights
         deltas["successes"] = events.successes * weights
         return library.apply_unique(
             keys,
-            version=view.version.pack(),
-            token=view.token,
-            window=view.version.window_s,
-            length=_bucket_length(view.version),
-            oldest=self.oldest,
-            now=self.now,
+            held=held,
+            window=_window(events, version, float(events.times.min()), self.now),
             digests=b"".join(self.digests),
             deltas=deltas.tobytes(),
         )
@@ -186,10 +184,13 @@ class UniqueUpdate:
         return _refusal(self.events, reply)
 
 
-def _bucket_length(version: SegmentVersion) -> float:
+def _window(
+    events: SegmentEvents, version: SegmentVersion, oldest: float | None, now: float | None
+) -> Window:
     # Two buckets are remembered, so an id is known for at least one whole length. An event is
     # accepted up to window_s late and MAX_AHEAD_S early, so its duplicate comes within the sum.
-    return version.window_s + MAX_AHEAD_S
+    bucket_s = version.window_s + MAX_AHEAD_S
+    return Window(version.window_s, bucket_s, oldest, float(events.times.max()), now)
 
 
 def _weights(events: SegmentEvents, version: SegmentVersion) -> NDArray[np.float64]:
@@ -221,10 +222,10 @@ def _refusal(events: SegmentEvents, reply: Reply) -> Outcome:
     word, *details = (part.decode() for part in reply)
     detail = details[0] if details else ""
     where = f"of segment {events.segment!r}"
-    if word in {"STALE", "CONFLICT", "FENCED", "LATE"}:
+    if word in {"STALE", "CONFLICT", "FENCED", "LATE", "EARLY"}:
         return Outcome(word, detail=detail)
     if word == "CORRUPT":
         raise CorruptDataError(describe(detail, "damaged", f"counts {where} cannot be added to"))
     if word == "OVERFLOW":
-        raise InvalidValueError(describe(detail, "too large", f"counts {where} would overflow"))
+        raise StoreError(describe(detail, "too large", f"counts {where} would overflow"))
     raise StoreError(describe("reply", word, f"{detail}: the update {where} was not applied"))

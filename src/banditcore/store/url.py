@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from banditcore.errors import InvalidTypeError, InvalidValueError, describe
 
-__all__ = ["StoreAddress", "default_directory"]
+__all__ = ["StoreAddress", "data_home", "default_directory"]
 
 _FORMS = (
     "redis://[user:password@]host[:port][/db], rediss://... (TLS), "
@@ -193,10 +193,15 @@ class StoreAddress:
 
 
 def default_directory() -> Path:
-    """Return where an embedded store lives when nothing else is said.
+    """Return where an embedded store lives when nothing else is said: `data_home`, ``/default``.
 
-    ``$XDG_DATA_HOME/banditcore``, else ``~/.local/share/banditcore``.
+    Not `data_home` itself: other stores of ours live beside it.
     """
+    return data_home() / "default"
+
+
+def data_home() -> Path:
+    """Return ``$XDG_DATA_HOME/banditcore``, else ``~/.local/share/banditcore``."""
     given = os.environ.get("XDG_DATA_HOME", "")
     # The XDG base directory specification: a relative path is invalid, to be ignored.
     base = Path(given) if given.startswith("/") else _home() / ".local" / "share"

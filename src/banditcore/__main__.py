@@ -1,4 +1,4 @@
-"""Runs the command line as ``python -m banditcore.cli``."""
+"""Runs the command line as ``python -m banditcore``."""
 
 from __future__ import annotations
 
