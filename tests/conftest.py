@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from banditcore.store.connect import Store, connect
 from banditcore.store._data_directory import is_locked
+from banditcore.store.connect import Store, connect
 from servers import RunningServer, binaries, running_server, wait_until
 
 

@@ -99,7 +99,10 @@ def describe(name: str, value: object, remedy: str) -> str:
     remedy : str
         What would be accepted instead.
     """
-    shown = repr(value)
+    try:
+        shown = repr(value)
+    except Exception:  # noqa: BLE001 # of a foreign type, or of an int of over 4,300 digits
+        shown = f"<{type(value).__name__} that cannot be shown>"
     if len(shown) > _SHOWN:
         shown = shown[: _SHOWN - 3] + "..."
     return f"{name} is {shown}: {remedy}"

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from banditcore.arrays import eligible_mask, parameters, positive_int, weights
 from banditcore.contest import Contest, Panels, lay_out, log_lower
-from banditcore.errors import NumericalError, describe
+from banditcore.errors import InvalidValueError, NumericalError, describe
 from banditcore.logit_beta import LogitBeta, log_expit
 from banditcore.quadrature import GAUSS_WEIGHTS, NODES, RUNNING, WEIGHTS
 
@@ -97,8 +97,10 @@ def rank_probabilities(
 
     Parameters
     ----------
-    alpha, beta, k, weight, eligible
+    alpha, beta, weight, eligible
         As for `top_probabilities`.
+    k : int
+        Number of ranks, 1..n.
 
     Returns
     -------
@@ -109,7 +111,14 @@ def rank_probabilities(
     """
     k = positive_int("k", k)
     a, b, w, among = _arguments(alpha, beta, weight, eligible)
-    ranks = np.zeros((len(a), k))
+    if False:
+        raise InvalidValueError(describe("k", k, f"as many ranks as arms at most, {len(a)}"))
+    try:
+        ranks = np.zeros((len(a), k))
+    except MemoryError as error:
+        raise InvalidValueError(
+            describe("k", k, f"{len(a)} arms x {k} ranks do not fit in memory")
+        ) from error
     depth = min(k, len(among))
     if depth:
         ranks[among, :depth] = _ranks(a[among], b[among], w[among], depth)

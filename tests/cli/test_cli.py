@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
-import sys
+import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,9 @@ import pytest
 from banditcore.bandit import Bandit
 from banditcore.cli import main
 from banditcore.cli.arguments import duration
+from banditcore.cli.output import age, span
 from banditcore.store import index
+from terminals import on_a_terminal, spawn
 
 T0 = 1_600_000_000
 
@@ -76,6 +80,9 @@ def test_from_log_to_recommendation(capsys, store, log):
     segments = run_json(capsys, "inspect", "b", "--url", store.url)["segments"]
     shown = [(s["segment"], s["arms"], s["trials"], s["successes"]) for s in segments]
     assert shown == [("", 0, 0, 0), ("IN", 0, 0, 0), ("US", 2, 2, 1), ("IN/m", 2, 4, 2)]
+    below = [(s["all_trials"], s["all_successes"]) for s in segments]
+    assert below == [(6, 3), (4, 2), (2, 1), (4, 2)]
+    assert all(s["bytes"] > 100 and s["unusable"] is None for s in segments)
     assert all(s["version"] == answer["version"] for s in segments if s["segment"] == "IN/m")
     arms = run_json(capsys, "inspect", "b", "", "--prior", "1,30", "--url", store.url)["arms"]
     assert [(a["arm"], a["trials"], a["successes"]) for a in arms] == [
@@ -133,6 +140,59 @@ def test_bad_lines_are_kept_apart(capsys, store, log, tmp_path, monkeypatch):
     assert len(chosen.read_text().splitlines()) == 2
 
 
+def test_a_log_of_which_nothing_can_be_used_is_1_and_is_read_again(capsys, store, log):
+    wrong = ["--map", "reward=time"]
+    code, out, err = run(capsys, "ingest", log, "--bandit", "b", "--url", store.url, *wrong)
+    assert code == 1
+    assert "0 applied, 0 duplicate, 6 refused" in out
+    assert "at most the trials" in err
+    assert applied(ingest(capsys, store, log)) == (6, 0, 0)  # the right map begins anew
+
+
+def test_another_map_does_not_count_twice(capsys, store, log):
+    assert applied(ingest(capsys, store, log)) == (6, 0, 0)
+    for more in ([], ["--rescan"]):
+        code, out, err = run(
+            capsys, "ingest", log, "--bandit", "b", "--url", store.url, "--map",
+            "segment=x/{segment}", *more,
+        )  # fmt: skip
+        assert (code, out) == (2, "")
+        assert "\"csv utf-8 segment='segment' arm='arm' reward='reward' time='time'\" before" in err
+        assert "segment='x/{segment}'" in err
+        assert "--source NAME" in err
+    assert Bandit("b", store).counts("", descendants=True).trials.sum() == 6
+    explicit = ["--map", "reward=reward", "time=time"]  # what was found without being told
+    assert applied(ingest(capsys, store, log, *explicit, "--rescan")) == (0, 6, 0)
+
+
+def test_refused_lines_are_remembered(capsys, store, log):
+    with log.open("a") as file:
+        file.write(f"US,c,x,{T0}\nUS,c,1,{T0}\nUS\n")
+    for more in (["--batch-size", 2], [], ["--rescan"], []):
+        result = ingest(capsys, store, log, *more)
+        assert result["refused"] + result["refused_before"] == 2
+    with log.open("a") as file:
+        file.write(f"US,c,1,{T0}\nUS,c,y,{T0}\n")
+    result = ingest(capsys, store, log)
+    assert (result["refused"], result["refused_before"]) == (1, 2)
+    code, out, _ = run(capsys, "ingest", log, "--bandit", "b", "--url", store.url)
+    assert code == 0
+    assert "; 3 lines were refused then, and are not read again: ingest them, mended, from" in out
+
+
+def test_events_that_have_faded_are_pointed_out(capsys, store, log):
+    with log.open("a") as file:
+        file.write("".join(f"IN,a,1,{time.time():.0f}\n" for _ in range(6)))
+    _, _, err = run(capsys, "ingest", log, "--bandit", "a", "--half-life", "1d", "--url", store.url)
+    assert err == ""  # half of them is not most
+    text = log.read_text().splitlines(keepends=True)
+    log.write_text("".join(text[:-1]))
+    _, _, err = run(capsys, "ingest", log, "--bandit", "b", "--half-life", "1d", "--url", store.url)
+    assert "6 of 11 events are older than 20 half-lives of 1d" in err
+    _, _, err = run(capsys, "ingest", log, "--bandit", "c", "--url", store.url)
+    assert err == ""
+
+
 def test_maps_constants_and_logs_without_times(capsys, store, tmp_path):
     path = tmp_path / "clicks.ndjson"
     path.write_text('{"item": 7, "country": "IN"}\n{"item": 8, "country": "IN"}\n')
@@ -167,15 +227,15 @@ def test_workers_publish_the_same_segments(capsys, store, log):
 
 def test_pipes_get_lines_with_tabs_and_no_control_characters(capsys, store):
     Bandit("b", store).record("IN", "\x1b[31mred\n[bold]", reward=1, time=T0)
-    code, out, _ = run(capsys, "inspect", "b", "IN", "--url", store.url)
+    code, out, err = run(capsys, "inspect", "b", "IN", "--url", store.url)
     assert code == 0
-    title, header, row = out.splitlines()
-    assert title == "# b, segment IN and below: arms by posterior mean"
+    assert err == "# b, IN and below: posteriors, 90 % intervals\n"
+    header, row = out.splitlines()
     assert header.split("\t") == ["arm", "trials", "successes", "mean", "low", "high"]
     assert row.split("\t")[:3] == ["\\x1b[31mred\\n[bold]", "1", "1"]
     run(capsys, "refresh", "--bandit", "b", "--url", store.url)
     _, out, _ = run(capsys, "recommend", "--bandit", "b", "--url", store.url)
-    assert out.splitlines()[2] == "1\t\\x1b[31mred\\n[bold]\t1"
+    assert out.splitlines()[1] == "1\t\\x1b[31mred\\n[bold]\t1"
 
 
 @pytest.mark.parametrize(
@@ -196,6 +256,8 @@ def test_pipes_get_lines_with_tabs_and_no_control_characters(capsys, store):
         (["recommend", "--bandit", "no"], "bandit is 'no': the store has none yet"),
         (["recommend", "--bandit", "no", "--segment", "a//b"], "a path has no empty part"),
         (["inspect", "no"], "bandit is 'no': the store has none yet"),
+        (["ingest", "LOG", "--bandit", "b", "--map", "x=y"], "reward, successes, trials, time\n"),
+        (["ingest", "pyproject.toml", "--bandit", "b"], "(--format)"),
         (["inspect", "--url", "http://x"], "store url cannot be used"),
     ],
 )
@@ -224,10 +286,15 @@ def test_nothing_published_is_1(capsys, store, log):
     assert "no usable snapshot is published" in err
 
 
-def test_debugging_shows_where_an_error_comes_from(monkeypatch, tmp_path):
+def test_debugging_shows_where_an_error_comes_from(capsys, monkeypatch, tmp_path):
+    arguments = ["ingest", tmp_path / "none.csv", "--bandit", "b"]
+    code, out, err = run(capsys, *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
     monkeypatch.setenv("BANDITCORE_DEBUG", "1")
-    with pytest.raises(ValueError, match="it cannot be read"):
-        main(["ingest", str(tmp_path / "none.csv"), "--bandit", "b"])
+    code, out, shown = run(capsys, *arguments)
+    assert (code, out) == (2, "")  # nothing but the traceback is added
+    assert shown.startswith("Traceback (most recent call last):\n")
+    assert shown.endswith(err)
 
 
 def test_an_interrupt_is_130(capsys):
@@ -239,6 +306,14 @@ def test_an_interrupt_is_130(capsys):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert (code, out, err) == (130, "", "banditcore: interrupted\n")
+
+
+def test_an_unknown_segment_is_2_and_a_close_one_is_named(capsys, store, log):
+    ingest(capsys, store, log)
+    code, out, err = run(capsys, "inspect", "b", "IN/n", "--url", store.url)
+    assert (code, out) == (2, "")
+    assert "segment is 'IN/n': nothing was recorded there or below; close to it: 'IN/m'" in err
+    assert run(capsys, "inspect", "b", "IN", "--url", store.url)[0] == 0  # only below
 
 
 def test_bench_compares_within_one_run(capsys):
@@ -254,6 +329,26 @@ def test_help_lists_commands_and_codes(capsys):
     assert code == 0
     for word in ("demo", "ingest", "refresh", "recommend", "inspect", "bench", "exit codes", "130"):
         assert word in out
+    for variable in ("URL", "SERVER", "KERNEL", "DEBUG"):
+        assert f"  BANDITCORE_{variable} " in out
+
+
+@pytest.mark.parametrize("command", ["demo", "ingest", "refresh", "recommend", "inspect", "bench"])
+def test_help_explains_every_option(capsys, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "10000")  # an option, its text and its default on one line
+    code, out, _ = run(capsys, command, "--help")
+    assert code == 0
+    assert "event_id" not in out
+    for option in re.split(r"\n  (?=-)", out.partition("options:")[2])[1:]:
+        spelled, _, text = option.partition("  ")
+        assert text.strip(), f"{spelled} has no text"
+        takes_a_value = re.search(r" ([A-Z]{1,}|7d|{)", spelled) is not None
+        said = ("default", "repeated", "never these", "which bandit", "where segment, ", "how the")
+        assert not takes_a_value or any(word in text for word in said), option
+
+
+def test_version(capsys):
+    assert run(capsys, "--version") == (0, f"banditcore {version('banditcore')}\n", "")
 
 
 @pytest.mark.parametrize(
@@ -262,6 +357,25 @@ def test_help_lists_commands_and_codes(capsys):
 )
 def test_durations(text, seconds):
     assert duration(text).total_seconds() == seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "exact", "rounded"),
+    [
+        (0.4, "0.4s", "0s"),
+        (59, "59s", "59s"),
+        (90, "90s", "1min"),
+        (5400, "90min", "1h"),
+        (7200.5, "7200.5s", "2h"),
+        (604800, "7d", "7d"),
+        (1e6, "1000000s", "11d"),
+    ],
+)
+def test_durations_are_shown_as_options_take_them(seconds, exact, rounded):
+    assert (span(seconds).text, age(seconds).text) == (exact.replace("1000000", "1e+06"), rounded)
+    if "e" not in span(seconds).text:
+        assert duration(span(seconds).text).total_seconds() == seconds
+    assert span(seconds).value == age(seconds).value == seconds
 
 
 @pytest.mark.parametrize(
@@ -274,13 +388,6 @@ def test_no_durations(capsys, text):
 
 
 # --- as a process ------------------------------------------------------------------------------
-
-
-def spawn(*arguments: str, **options) -> subprocess.Popen:
-    command = [sys.executable, "-m", "banditcore", *arguments]
-    path = os.pathsep.join([str(Path(main.__code__.co_filename).parents[2])])
-    env = {**os.environ, "PYTHONPATH": path}
-    return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True, **options)
 
 
 def test_as_a_process(store, log):
@@ -301,4 +408,53 @@ def test_a_reader_that_went_away_is_no_error(store):
     with spawn("inspect", "--url", store.url, stdout=write) as process:
         os.close(write)
         _, err = process.communicate()
-    assert (process.returncode, err) == (141, "")
+    assert (process.returncode, err) == (141, "no bandits yet\n")
+
+
+def test_tables_fit_a_terminal_of_80_columns(capsys, store, log, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("COLUMNS", raising=False)
+    url = ["--url", store.url]
+    assert on_a_terminal(80, "inspect", *url) == "no bandits yet\n"
+    with log.open("a") as file:  # numbers and names as wide as they get in practice
+        file.write(f"81ce123c/2d03db55,{'i' * 12},1,{T0}\n" * 2000)
+    run(capsys, "ingest", log, "--bandit", "fashion-women", *url)
+    run(capsys, "ingest", log, "--bandit", "fading", "--half-life", "7d", *url)
+    run(capsys, "refresh", "--bandit", "fashion-women", *url)
+    written = {
+        words: on_a_terminal(80, *words, *url)
+        for words in [
+            ("inspect",),
+            ("inspect", "fashion-women"),
+            ("inspect", "fashion-women", "81ce123c/2d03db55"),
+            ("recommend", "--bandit", "fashion-women", "--segment", "81ce123c/2d03db55/new"),
+        ]
+    }
+    for words, text in written.items():
+        assert max(map(len, text.splitlines())) <= 80, (words, text)
+    assert re.search(r"^fading +3 +7d *$", written["inspect",], re.MULTILINE)
+    segments = written["inspect", "fashion-women"]
+    assert re.search(
+        r"^81ce123c/2d03db55 +1 +2,000 +2,000 +2,000 +2,000 +\ds *$", segments, re.MULTILINE
+    )
+    assert re.search(r"^\"\" +0 +0 +0 +2,006 +2,003 +\ds *$", segments, re.MULTILINE)
+    assert re.search(
+        r"^i{12} +2,000", written["inspect", "fashion-women", "81ce123c/2d03db55"], re.MULTILINE
+    )
+    title = r"^81ce123c/2d03db55/new: answered by 81ce123c/2d03db55, \ds old *$"
+    assert re.search(title, "".join(written.values()), re.MULTILINE)
+
+
+def test_a_pipe_gets_whole_numbers(capsys, store, log):
+    with log.open("a") as file:
+        file.write(f"US,c,0.123456789,{T0}\n" * 2000)
+    run(capsys, "ingest", log, "--bandit", "b", "--half-life", "7d", "--url", store.url)
+    code, out, err = run(capsys, "inspect", "--url", store.url)
+    assert (code, out, err) == (0, "bandit\tsegments\thalf-life\nb\t2\t604800\n", "# bandits\n")
+    run(capsys, "ingest", log, "--bandit", "c", "--url", store.url)
+    _, out, _ = run(capsys, "inspect", "c", "US", "--url", store.url)
+    rows = {row[0]: row[1:] for row in (line.split("\t") for line in out.splitlines())}
+    assert (rows["d"][:2], rows["c"][0]) == (["1", "0"], "2001")
+    assert float(rows["c"][1]) == pytest.approx(1 + 2000 * 0.123456789, rel=1e-12)
+    _, out, _ = run(capsys, "inspect", "c", "--url", store.url)
+    assert [line.split("\t")[-1] for line in out.splitlines()] == ["slates"] + ["-"] * 4

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import zipfile
 
 import pytest
@@ -10,6 +12,8 @@ import pytest
 from banditcore.cli import main
 from banditcore.demo.openbandit import CAMPAIGNS, POLICIES, _campaign, _install, _unpack, fetch
 from banditcore.errors import DownloadError
+from banditcore.store.connect import connect
+from terminals import on_a_terminal
 
 ROWS, ITEMS = 60, 8
 HOME = "open-bandit-dataset-0.5.10"
@@ -71,6 +75,9 @@ def test_the_demo_counts_once_however_often_it_runs(capsys, tmp_path, cache):
     out = capsys.readouterr().out
     assert "fashion-men\t0\t0\t0\t8" in out
     assert out.count("ingested before") == len(CAMPAIGNS)
+    each = [campaign["published"] for campaign in report["campaigns"]]
+    shown = each[0] if len(set(each)) == 1 else ", ".join(map(str, each))
+    assert f"{sum(each)} segments published ({shown} for each campaign, ancestors incl" in out
     assert out.endswith(f"holds {6 * ROWS} trials and {6 * clicks} successes.\n")
     assert (
         main(["inspect", "fashion-all", "", "--json", "--url", f"embedded://{tmp_path}/data"]) == 0
@@ -78,6 +85,42 @@ def test_the_demo_counts_once_however_often_it_runs(capsys, tmp_path, cache):
     arms = json.loads(capsys.readouterr().out)["arms"]
     assert len(arms) == ITEMS  # the one that nobody was shown among them
     assert arms[0]["arm"] == "3"
+
+
+@pytest.mark.parametrize("demo_first", [True, False])
+def test_the_demo_and_the_default_store_share_a_home(
+    capsys, directory, cache, monkeypatch, demo_first
+):
+    directory.mkdir()
+    monkeypatch.setenv("HOME", str(directory))
+    monkeypatch.setenv("BANDITCORE_URL", "redis://localhost:1")  # of no effect on the demo
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    before = os.umask(0o022)
+    try:
+        for demo in (demo_first, not demo_first):
+            if demo:
+                assert main(["demo", "--cache-dir", str(cache), "--json"]) == 0
+                assert main(["inspect", "--url", "embedded://~/.local/share/banditcore/demo"]) == 0
+                assert "fashion-women" in capsys.readouterr().out
+            else:
+                with monkeypatch.context() as patch:
+                    patch.delenv("BANDITCORE_URL")
+                    with connect() as store:
+                        assert store.client.dbsize() == 0
+    finally:
+        os.umask(before)
+    ours = directory / ".local" / "share" / "banditcore"
+    assert sorted(path.name for path in ours.iterdir()) == ["default", "demo"]
+    for path in (ours, *ours.iterdir()):
+        assert path.stat().st_mode & 0o777 == 0o700
+
+
+def test_tables_fit_80_columns(cache, tmp_path):
+    shown = on_a_terminal(80, "demo", "--data-dir", str(tmp_path / "d"), "--cache-dir", str(cache))
+    assert max(map(len, shown.splitlines()[:-1])) <= 80  # the last one names a directory
+    assert shown.count("\n\n") == 2 + len(CAMPAIGNS)  # below each table
+    for campaign in CAMPAIGNS:
+        assert len(re.findall(rf"^fashion-{campaign} +[0-9]", shown, re.MULTILINE)) == 2
 
 
 def test_without_a_network_there_is_one_clear_message(capsys, tmp_path, monkeypatch):

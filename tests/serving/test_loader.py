@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -74,6 +75,36 @@ def test_many_blobs_are_fetched_in_parts(store: Store, monkeypatch: pytest.Monke
     recommender = warm(store, *held)
     for each in held:
         assert recommender.recommend(each.segment, 12, now=NOW).arms in rows(each)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_while_another_thread_reloads_hangs_no_child(store: Store) -> None:
+    reloading, go_on = threading.Event(), threading.Event()
+
+    class Slow(Home):
+        def segments(self) -> list[str]:
+            reloading.set()
+            assert go_on.wait(60)
+            return super().segments()
+
+    put(store, snapshot("IN"))
+    recommender = Recommender(Slow(store, ["IN"]))
+    with ThreadPoolExecutor(1) as pool:
+        busy = pool.submit(recommender.reload)
+        assert reloading.wait(60)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)  # ends a child that hangs
+            go_on.set()  # the child's own copy
+            loaded = recommender.reload()
+            recommender.close()
+            os._exit(0 if loaded == ("IN",) else 1)
+        ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        go_on.set()
+        assert busy.result(60) == ("IN",)
+    assert ended == 0
+    assert recommender.recommend("IN", now=NOW).source == "IN"
 
 
 def damaged(how: str, newer: Snapshot) -> bytes:

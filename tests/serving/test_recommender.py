@@ -224,6 +224,14 @@ def test_a_recommender_refuses(store: Store, options: Any, error: type[Exception
         Recommender(Home(store), **options)
 
 
+@pytest.mark.parametrize("given", ["api", None, Recommender, {"name": "api"}])
+def test_a_recommender_needs_a_bandit(given: Any) -> None:
+    with pytest.raises(
+        InvalidTypeError, match=r"^bandit is .*Recommender\(Bandit\(name, store\)\)$"
+    ):
+        Recommender(given)
+
+
 def test_an_endless_max_age_is_never_stale(store: Store) -> None:
     recommender = warm(store, snapshot("IN"), max_age=float("inf"))
     assert recommender.recommend("IN", now=NOW + 1e9).degraded == ()

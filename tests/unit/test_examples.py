@@ -58,5 +58,13 @@ def test_the_readme_shows_the_example() -> None:
     assert readme_block("python") == code
 
 
+def test_the_readmes_numbers_have_the_shapes_it_says() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    [block] = re.findall(r"^```python\n([^`]*thompson_topk[^`]*)^```$", readme, re.MULTILINE)
+    code = f"import numpy as np\nimport banditcore as bc\n{block}"
+    shown = "print(best.shape, chance.shape, abs(chance.sum() - 2) < 1e-9)\n"
+    assert run(code + shown) == "(1000, 2) (3,) True\n"
+
+
 def test_the_readme_shows_its_output() -> None:
     assert_is_its_output(readme_block("text"))

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from banditcore.errors import InvalidValueError
+from banditcore.errors import InvalidTypeError, InvalidValueError
 from banditcore.logs import ColumnMap, EventLog, LogBatch, Position
+from banditcore.logs.lines import LineReader
 
 NOW = 1_700_000_000.0
 T0 = 1_600_000_000
@@ -173,7 +174,8 @@ GOOD = f"IN,a,1,{T0}"
         (f"IN,a,x,{T0}", "reward is 'x': a number is needed"),
         (f"IN,a,,{T0}", "reward is '': a number is needed"),
         (f"IN,a,1_0,{T0}", "reward is '1_0': a number is needed"),
-        (f"IN,a,nan,{T0}", "successes is nan: finite and not negative"),
+        (f"IN,a,1e999,{T0}", "successes is inf: finite and not negative"),
+        (f"IN[0]//,a,1,{T0}", "segment is 'IN[0]//': a path has no empty part"),
         (f"IN,a,-0.5,{T0}", "successes is -0.5: finite and not negative"),
         (f"IN,a,1.5,{T0}", "successes is 1.5: at most the trials of its event"),
         ("IN,a,1,4e8", "time is 400000000.0: seconds since 1970 (UTC) are meant"),
@@ -275,7 +277,156 @@ def test_a_stray_quote_swallows_nothing(tmp_path):
     batch = only(log_of(tmp_path / "x.csv", "segment,arm,reward,time,note\n" + "".join(lines)))
     assert len(batch.events) == 1999
     assert [(r.line, r.raw) for r in batch.rejects] == [(7, lines[5][:-1])]
-    assert batch.rejects[0].reason == "field larger than field limit (131072)"
+    assert batch.rejects[0].reason == (
+        "it opens a quote that is still open 100 lines or 65536 bytes on"
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "size", "outcome"),
+    [
+        (100, 20, "event"),
+        (101, 20, "reject"),
+        (64, 1024, "event"),
+        (65, 1024, "reject"),
+        (1, 1 << 16, "event"),
+        (1, (1 << 16) + 1, "reject"),
+    ],
+)
+def test_a_record_goes_on_for_100_lines_and_64_kib_at_most(tmp_path, lines, size, outcome):
+    more = ["x" * (size - 1) + "\n"] * lines
+    more[-1] = "x" * (size - 2) + '"\n'
+    first = f'IN,a,1,{T0},"' + "x" * 10_000 + "\n"  # does not count
+    head = "segment,arm,reward,time,note\n"
+    batch = only(log_of(tmp_path / "x.csv", head + first + "".join(more)))
+    if outcome == "event":
+        assert (batch.events.arms, batch.rejects) == (["a"], [])
+    else:
+        assert batch.events.arms == []
+        assert [r.line for r in batch.rejects] == list(range(2, lines + 3))
+        assert "a quote that is still open" in batch.rejects[0].reason
+
+
+@pytest.mark.parametrize("good", [99, 100, 5000])
+def test_no_more_than_99_lines_wait_behind_an_open_quote(tmp_path, good):
+    head = "segment,arm,reward,time\n"
+    path = tmp_path / "x.csv"
+    log = log_of(path, head + f'IN,"a,1,{T0}\n' + f"{GOOD}\n" * good)
+    batches = list(log.batches())
+    if good > 99:
+        (batch,) = batches
+        assert len(batch.events) == good
+        assert [r.line for r in batch.rejects] == [2]
+        assert log.tail is None
+        return
+    assert batches == []
+    assert log.tail is not None
+    assert (log.tail.line, log.tail.offset) == (2, len(head))
+    assert log.tail.reason == (
+        "line 2 opens a quote that the file does not close: left for the next run; the lines "
+        "after it wait too. If nothing more comes, correct that line, or give it the quote that "
+        "closes the value"
+    )
+    # Nothing was read of it, so it can be corrected in place.
+    log = log_of(path, head + f'IN,"a",1,{T0}\n' + f"{GOOD}\n" * good)
+    assert len(only(log).events) == good + 1
+
+
+def test_a_file_of_stray_quotes_is_read_in_steps_of_a_bounded_size(tmp_path, monkeypatch):
+    read = 0
+    plain = LineReader.read
+
+    def counted(self, *most):
+        nonlocal read
+        raw = plain(self, *most)
+        read += len(raw)
+        return raw
+
+    monkeypatch.setattr(LineReader, "read", counted)
+    bad = 'x,"' + "x" * 97 + "\n"
+    long = "y" * 500_000 + "\n"
+    log = log_of(tmp_path / "x.csv", "segment,arm,reward,time\n" + (bad * 99 + long) * 2)
+    read = 0
+    assert len(only(log).rejects) == 200
+    # Each bad line twice, as a line and as a record, and 64 KiB and a byte on; the long ones once.
+    assert read <= 198 * (2 * len(bad) + (1 << 16) + 1) + 2 * len(long)
+
+
+ODD = [
+    "1",
+    "0",
+    "0.5",
+    " 1",
+    "1 ",
+    "\t1",
+    "1_0",
+    "inf",
+    "nan",
+    "0x1",
+    "١",
+    "1e0",
+    "",
+    "+1",
+    "1.",
+    "2",
+]
+ODD_TIMES = [str(T0), f"{T0} ", f"{T0:_}", "2020-09-13T12:26:40Z", " 2020-09-13T12:26:40Z", "1.6e9"]
+ODD_IDS = ["a", "", "a[0]", "[0]/ is", "//", "x" * 257, "\1", "row 0: "]
+ODD_JSON = [1, 0.5, True, None, "1", " 1", "nan", 10**400, 2, [1]]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.sampled_from([*ODD_IDS, 7, None]),
+            st.sampled_from([*ODD_IDS, 7, True, "\ud800"]),
+            st.sampled_from([*ODD, *ODD_JSON]),
+            st.sampled_from([*ODD, *ODD_JSON]),
+            st.sampled_from([*ODD_TIMES, *ODD_TIMES, T0, True]),
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+    format_=st.sampled_from(["csv", "jsonl"]),
+)
+def test_a_record_counts_whatever_its_neighbours_are(tmp_path_factory, rows, format_):
+    names = ("segment", "arm", "successes", "trials", "time")
+    path = tmp_path_factory.mktemp("odd") / f"x.{format_}"
+    if format_ == "jsonl":
+        good = dict(zip(names, ("IN", "a", 1, 1, T0), strict=True))
+        records = [good, *(dict(zip(names, row, strict=True)) for row in rows)]
+        text = "".join(json.dumps(record) + "\n" for record in records)
+    else:
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerows([names, ("IN", "a", "1", "1", T0)])
+        writer.writerows([[str(v).replace("\ud800", "?") for v in row] for row in rows])
+        text = out.getvalue()
+    alone, *others = (list(log_of(path, text).batches(size=size)) for size in (1, 2, 5, 100))
+    for batches in others:
+        assert rows_of(batches) == rows_of(alone)
+        assert [r for b in batches for r in b.rejects] == [r for b in alone for r in b.rejects]
+
+
+@pytest.mark.parametrize("name", ["reward", "trials", "time"])
+@pytest.mark.parametrize("odd", [" 1", "1 ", "1_0", "inf", "nan", "0x1", "١", "1\xa0", ""])
+def test_a_number_is_decimal_and_bare(tmp_path, name, odd):
+    row = {"segment": "IN", "arm": "a", "reward": "1", "trials": "1", "time": str(T0), name: odd}
+    text = ",".join(row) + "\n" + ",".join(row.values()) + "\n"
+    batch = only(log_of(tmp_path / "x.csv", text))
+    assert len(batch.events) == 0
+    assert batch.rejects[0].reason.startswith(f"{name} is {odd!r}: ")
+
+
+def test_an_id_may_hold_nul_in_any_record(tmp_path):
+    pad = f"{GOOD}\n" * 100
+    text = f'segment,arm,reward,time\n{pad}IN,a\0b,1,{T0}\nIN,"a\0b",1,{T0}\n'
+    batch = only(log_of(tmp_path / "x.csv", text))
+    assert batch.events.arms[100:] == ["a\0b", "a\0b"]
+    record = {"segment": "IN", "arm": "a\0b", "reward": 1, "time": T0}
+    batch = only(log_of(tmp_path / "x.jsonl", json.dumps(record) + "\n"))
+    assert batch.events.arms == ["a\0b"]
 
 
 # --- the end of a growing file -----------------------------------------------------------------
@@ -307,7 +458,7 @@ def test_an_open_quote_at_the_end_is_unfinished(tmp_path):
     log = log_of(tmp_path / "x.csv", f'segment,arm,reward,time\n{GOOD}\nIN,"b\nc\n')
     assert len(only(log).events) == 1
     assert log.tail is not None
-    assert log.tail.reason.startswith("line 3 opens a quote that is never closed")
+    assert log.tail.reason.startswith("line 3 opens a quote that the file does not close")
     log = log_of(tmp_path / "x.jsonl", '{"segment":"IN","arm":"a","reward":1,"time":16e8}\n{"a')
     assert len(only(log).events) == 1
     assert log.tail is not None
@@ -359,6 +510,15 @@ def test_a_changed_or_shorter_file_is_refused(tmp_path):
             log.batches(end)
     with pytest.raises(InvalidValueError, match="--source NAME"):
         log.verify(Position(-1, 0, end.digest))
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_named(tmp_path):
+    log = log_of(tmp_path / "x.csv", f"segment,arm,reward,time\n{GOOD}\n" * 1)
+    digests = log.digests([1, log.size])
+    next(digests)
+    os.truncate(log.path, 5)
+    with pytest.raises(InvalidValueError, match=r"x\.csv': it was cut below byte"):
+        next(digests)
 
 
 def test_a_file_that_was_replaced_meanwhile_is_refused(tmp_path):
@@ -415,11 +575,13 @@ def test_what_is_no_regular_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "encoding", ["utf-16", "utf-32-le", "cp037", "rot13", "base64", "no", "a\0"]
+    "encoding", ["utf-16", "utf-32-le", "cp037", "rot13", "base64", "no", "a\0", "idna", "punycode"]
 )
 def test_encodings_that_cannot_be(tmp_path, encoding):
     with pytest.raises(InvalidValueError, match="encoding is"):
         log_of(tmp_path / "x.csv", "segment,arm,reward,time\n", encoding=encoding)
+    with pytest.raises(InvalidValueError, match="encoding is"):
+        log_of(tmp_path / "x.jsonl", '{"arm": 1}\n', encoding=encoding)
 
 
 def test_format_and_size_are_checked(tmp_path):
@@ -458,6 +620,41 @@ def test_format_and_size_are_checked(tmp_path):
 def test_maps_that_cannot_be(pairs, message):
     with pytest.raises(InvalidValueError, match=message):
         ColumnMap.parse(pairs)
+
+
+def test_a_mapping_is_a_map(tmp_path):
+    text = "item,click\n7,1\n"
+    fields = {"segment": "=IN", "arm": "item", "reward": "click", "time": None}
+    log = log_of(tmp_path / "x.csv", text, fields)
+    assert only(log).events.arms == ["7"]
+    same = log_of(tmp_path / "y.csv", text, ColumnMap(**fields))
+    assert log.reading == same.reading == "csv utf-8 segment='=IN' arm='item' reward='click'"
+    with pytest.raises(InvalidValueError, match=r"^columns is 'item': one of segment, arm, "):
+        log_of(tmp_path / "x.csv", text, {**fields, "item": "arm"})
+    with pytest.raises(InvalidTypeError, match=r"^arm is 7: a str is needed"):
+        log_of(tmp_path / "x.csv", text, {**fields, "arm": 7})
+
+
+@pytest.mark.parametrize(
+    ("path", "columns", "message"),
+    [
+        ("x.csv", "arm=item", r"^columns is 'arm=item': a ColumnMap"),
+        ("x.csv", ["arm"], r"^columns is \['arm'\]: a ColumnMap"),
+        ("x.csv", 0, r"^columns is 0: a ColumnMap"),
+        (3, None, r"^path is 3: a str or a Path"),
+    ],
+)
+def test_what_is_no_path_and_no_map(path, columns, message):
+    with pytest.raises(InvalidTypeError, match=message):
+        EventLog(path, columns)
+
+
+def test_how_a_log_is_read_tells_maps_apart(tmp_path):
+    text = "segment,arm,reward,time,x\n"
+    maps = [None, {"time": None}, {"arm": "x"}, {"segment": "{arm}"}, {"trials": "=1"}]
+    readings = [log_of(tmp_path / "x.csv", text + "a,b,1,2,3\n", each).reading for each in maps]
+    assert len(set(readings)) == len(maps)
+    assert readings[0] == log_of(tmp_path / "y.csv", text, {"reward": "reward"}).reading
 
 
 def test_a_template_reaches_columns_and_nothing_else(tmp_path):

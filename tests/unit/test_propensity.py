@@ -17,6 +17,7 @@ from banditcore.errors import InvalidTypeError, InvalidValueError, NumericalErro
 from banditcore.logit_beta import LogitBeta
 from banditcore.propensity import rank_probabilities, top_probabilities
 from banditcore.quadrature import GAUSS_WEIGHTS, NODES, RUNNING, WEIGHTS, partition
+from banditcore.sampling import thompson_topk
 
 
 def exact_beats(a, b, c, d):
@@ -361,18 +362,34 @@ def test_no_more_than_k_eligible_arms_are_certain_to_be_among_the_top():
     got = top_probabilities([1, 2, 3], [4, 5, 6], 2, eligible=[0, 2])
     assert got.tolist() == [1.0, 0.0, 1.0]
     assert top_probabilities([1, 2, 3], [4, 5, 6], 9).tolist() == [1.0, 1.0, 1.0]
-    ranks = rank_probabilities([1, 2, 3], [4, 5, 6], 4, eligible=[0, 2])
-    np.testing.assert_allclose(ranks.sum(axis=0), [1, 1, 0, 0])
+    assert top_probabilities([1, 2], [4, 5], 2**63).tolist() == [1.0, 1.0]
+    ranks = rank_probabilities([1, 2, 3], [4, 5, 6], 3, eligible=[0, 2])
+    np.testing.assert_allclose(ranks.sum(axis=0), [1, 1, 0])
 
 
 def test_nobody_to_choose_from():
     assert top_probabilities([1, 2], [3, 4], eligible=[]).tolist() == [0.0, 0.0]
     assert rank_probabilities([1, 2], [3, 4], 2, eligible=[False, False]).sum() == 0
     assert top_probabilities([], []).shape == (0,)
-    assert rank_probabilities([], [], 3).shape == (0, 3)
 
 
 # What is refused
+
+
+class Broken:
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("out of order")
+
+    def __index__(self):
+        raise RuntimeError("out of order")
+
+    def __repr__(self):
+        raise RuntimeError("out of order")
+
+
+class Two:
+    def __index__(self):
+        return 2
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, np.inf])
@@ -389,14 +406,17 @@ def test_parameters_are_finite_and_above_0(name, bad):
     [
         ({"beta": [1.0]}, "shape of beta"),
         ({"alpha": [[1.0, 2.0]]}, "shape of alpha"),
-        ({"alpha": [[1.0], [1.0, 2.0]]}, "alpha"),
+        ({"alpha": np.broadcast_to(1.0, 2**31)}, "at most 2147483647 arms"),
+        ({"weight": [1.0, 5e-324]}, r"weight\[1\] is 5e-324: finite and at least 2.2"),
         ({"weight": [1.0]}, "shape of weight"),
         ({"k": 0}, "k is 0"),
         ({"k": -3}, "k is -3"),
+        ({"k": -(10**5000)}, "k is <int that cannot be shown>"),
         ({"eligible": [True]}, "shape of eligible"),
         ({"eligible": [2]}, r"eligible\[0\] is 2"),
         ({"eligible": [0, -1]}, r"eligible\[1\] is -1"),
         ({"eligible": [[0]]}, "shape of eligible"),
+        ({"eligible": {0, 2}}, r"eligible\[1\] is 2"),
     ],
 )
 def test_bad_values_are_named(changed, named):
@@ -417,12 +437,54 @@ def test_bad_values_are_named(changed, named):
         {"weight": [1j, 1j]},
         {"eligible": [0.0]},
         {"eligible": ["a"]},
+        {"eligible": {0, "a"}},
+        {"eligible": np.ma.array([0, 1], mask=[True, False])},
+        {"alpha": np.ma.array([1.0, 2.0], mask=[True, False])},
+        {"weight": np.ma.array([1.0, 2.0])},
+        {"alpha": [[1.0], [1.0, 2.0]]},
+        {"alpha": np.array([], dtype=object), "beta": []},
+        {"beta": Broken()},
+        {"weight": Broken()},
+        {"eligible": Broken()},
+        {"k": Broken()},
     ],
 )
-def test_bad_types_are_refused(changed):
+def test_bad_types_are_refused_by_both_doors(changed):
     arguments = {"alpha": [1.0, 2.0], "beta": [1.0, 2.0], "k": 1} | changed
-    with pytest.raises(InvalidTypeError):
-        rank_probabilities(**arguments)
+    for function in (rank_probabilities, top_probabilities):
+        with pytest.raises(InvalidTypeError) as caught:
+            function(**arguments)
+        assert str(caught.value).startswith(f"{next(iter(changed))} is ")
+    if not any(isinstance(value, Broken | set) for value in changed.values()):
+        with pytest.raises(InvalidTypeError):
+            thompson_topk(**arguments)
+
+
+@pytest.mark.parametrize("k", [3, 2**31, 2**63, 10**5000], ids=range(4))
+def test_there_are_no_more_ranks_than_arms(k):
+    with pytest.raises(InvalidValueError, match="as many ranks as arms at most, 2"):
+        rank_probabilities([1, 2], [3, 4], k)
+    assert rank_probabilities([1, 2], [3, 4], 2).shape == (2, 2)
+
+
+def test_ranks_that_do_not_fit_in_memory():
+    n = 5_000_000  # n x n float64 are 200 TB, more than a process can address
+    with pytest.raises(InvalidValueError, match="do not fit in memory"):
+        rank_probabilities(np.ones(n, np.float32), np.ones(n, np.float32), n, eligible=[])
+
+
+def test_both_doors_take_the_same_arguments():
+    alpha, beta = np.array([5.0, 1.0, 9.0]), np.array([1e9, 1.0, 1e9])
+    for k in (2, np.int8(2), np.array(2), Two()):
+        for eligible in ({0, 2}, frozenset([2, 0]), [2, 0, 0], np.array([0, 2], np.uint64)):
+            chosen = thompson_topk(alpha, beta, k, eligible=eligible)
+            assert set(chosen.tolist()) == {0, 2}
+            got = top_probabilities(alpha, beta, k, eligible=eligible)
+            assert got.tolist() == [1.0, 0.0, 1.0]
+    weight = np.array([1, 2, 3], np.longdouble)
+    assert top_probabilities(alpha, beta, weight=weight).sum() == pytest.approx(1)
+    with pytest.raises(InvalidValueError, match=r"weight\[0\] is inf"):
+        top_probabilities(alpha, beta, weight=weight * np.longdouble("1e400"))
 
 
 @pytest.mark.parametrize("far", [1e-300, 1e-11, 1e19, 1e300])

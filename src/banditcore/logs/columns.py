@@ -7,6 +7,7 @@ import re
 import string
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from banditcore.errors import InvalidTypeError, InvalidValueError, describe
 
@@ -150,7 +151,7 @@ class ColumnMap:
             )
 
     @classmethod
-    def of(cls, columns: ColumnMap | Mapping[str, str | None] | None) -> ColumnMap:
+    def of(cls, columns: ColumnMap | Mapping[str, Any] | None) -> ColumnMap:
         """Return a map given as such, as a mapping from fields, or not at all: the default one.
 
         Raises

@@ -78,7 +78,8 @@ def _find_culprits(
         EventColumns.of(_take(fields, rows, -1), now=now)
     except BanditCoreError as error:
         if len(rows) == 1:
-            bad[rows[0]] = str(error).removeprefix("row 0: ").replace("[0]", "", 1)
+            name, verb, rest = str(error).removeprefix("row 0: ").partition(" is ")
+            bad[rows[0]] = name.removesuffix("[0]") + verb + rest
             return
         middle = len(rows) // 2
         _find_culprits(fields, rows[:middle], now, bad)
@@ -121,9 +122,10 @@ def _parsed(
     name: str, values: Sequence[Any], parse: Callable[[Any], float], bad: dict[int, str]
 ) -> list[float]:
     """Return (n,) numbers, 0 in bad rows; all at once where every value is a plain number."""
+    # What is a number must not depend on the neighbours: both ways take what `_number` takes.
     kinds = set(map(type, values))
     try:
-        if kinds <= {int, float} or (kinds == {str} and "_" not in "".join(values)):
+        if kinds <= {int, float} or (kinds == {str} and _is_decimal("".join(values))):
             return list(map(float, values))
     except (ValueError, OverflowError):
         pass  # times in ISO 8601, or a value that the loop below will name
@@ -139,13 +141,19 @@ def _parsed(
 
 
 def _number(value: object) -> float:
-    """Return a JSON number or truth value, or a number written out; else raise ValueError."""
-    # float() would take "1_000" and numbers with blanks around; a log that has them is broken
-    if isinstance(value, str) and "_" not in value and value == value.strip():
+    """Return a JSON number or truth value, or a decimal number in text; else raise ValueError."""
+    if isinstance(value, str) and _is_decimal(value):
         return float(value)
     if isinstance(value, (int, float)):
         return float(value)
     raise ValueError
+
+
+def _is_decimal(text: str) -> bool:
+    """Whether only characters of decimal numbers stand in `text`; it may still be none."""
+    # float() alone would take "1_000", "inf", "nan", digits of any script and blanks around: in
+    # a log they are signs of damage or of another format.
+    return not text.strip("0123456789.+-eE")
 
 
 def _time(value: object) -> float:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import BinaryIO
 
-__all__ = ["MAX_RECORD_BYTES", "LineReader", "Scanned", "Tail"]
+from banditcore.errors import InvalidValueError, describe
+
+__all__ = ["MAX_RECORD_BYTES", "LineReader", "Scanned", "Tail", "check_decodes", "undecodable"]
 
 MAX_RECORD_BYTES = 1 << 20
-"""The longest record that is read, in bytes; a longer one is rejected."""
+"""The longest line that is read, in bytes; a longer one is rejected."""
 
 Scanned = tuple[tuple[object, ...] | None, str, int, int]
 """One record: its wanted values (None if it is bad), why it is bad, its offset, its first line."""
@@ -59,13 +61,13 @@ class LineReader:
         self.offset = offset
         self.line = line
 
-    def read(self) -> bytes:
+    def read(self, most: int = MAX_RECORD_BYTES) -> bytes:
         """Return the next line with its newline; b"" at the end of the file.
 
-        Without a newline it is the unfinished last line, or the first `MAX_RECORD_BYTES` + 1
-        bytes of a longer one.
+        Without a newline it is the unfinished last line, or the first `most` + 1 bytes of a
+        longer one.
         """
-        raw = self._file.readline(MAX_RECORD_BYTES + 1)
+        raw = self._file.readline(most + 1)
         self.offset += len(raw)
         if raw[-1:] == b"\n":
             self.line += 1
@@ -81,7 +83,28 @@ class LineReader:
             raw = self.read()
         return bool(raw)
 
-    def leave(self, offset: int, line: int, why: str) -> None:
+    def leave(self, offset: int, line: int, why: str, remedy: str) -> None:
         """Note that the record from `offset`, in line number `line`, is unfinished."""
-        remedy = "left for the next run; end the file with a newline if it is complete"
-        self.tail = Tail(line, offset, f"line {line} {why}: {remedy}")
+        self.tail = Tail(line, offset, f"line {line} {why}: left for the next run; {remedy}")
+
+    def leave_unended(self, offset: int, line: int) -> None:
+        """Note that the last line, number `line`, has no newline yet."""
+        remedy = "end the file with a newline if it is complete"
+        self.leave(offset, line, "has no newline", remedy)
+
+
+def check_decodes(encoding: str) -> None:
+    """Raise InvalidValueError unless any line can be shown in `encoding`, bad bytes escaped."""
+    try:
+        b"a\xff".decode(encoding, errors="backslashreplace")
+    except UnicodeError as error:  # idna, which is for names of hosts
+        raise InvalidValueError(
+            describe("encoding", encoding, "no encoding of files: utf-8, latin-1, cp1252, ...")
+        ) from error
+
+
+def undecodable(error: UnicodeError) -> str:
+    """Return why a line is rejected that could not be decoded."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"not {error.encoding}: {error.reason} at byte {error.start} of the line"
+    return f"it cannot be decoded: {error}"

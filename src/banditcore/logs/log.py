@@ -192,7 +192,7 @@ class EventLog:
             else:
                 end = self._layout.offset
             digest = hashlib.sha256()
-            _hash_range(digest, file, 0, end)
+            _hash_range(digest, self.path, file, 0, end)
         return digest.hexdigest()
 
     def verify(self, position: Position) -> None:
@@ -207,7 +207,7 @@ class EventLog:
         with self._open() as file:
             size = os.fstat(file.fileno()).st_size
             if 0 <= position.offset <= size:
-                _hash_range(digest, file, 0, position.offset)
+                _hash_range(digest, self.path, file, 0, position.offset)
         if position.offset > size or digest.hexdigest() != position.digest:
             raise InvalidValueError(
                 describe(
@@ -232,7 +232,7 @@ class EventLog:
                 if offset > size:
                     yield ""
                     continue
-                _hash_range(digest, file, done, offset)
+                _hash_range(digest, self.path, file, done, offset)
                 done = offset
                 yield digest.hexdigest()
 
@@ -286,7 +286,7 @@ class EventLog:
                 if not good and not bad:
                     return
                 last = max((some[-1] for some in (good, bad) if some), key=lambda r: r.end)
-                _hash_range(digest, file, hashed, last.end)
+                _hash_range(digest, self.path, file, hashed, last.end)
                 hashed = last.end
                 end = Position(last.end, last.end_line, digest.hexdigest())
                 yield self._batch(file, rows, good, bad, end)
@@ -334,13 +334,13 @@ class EventLog:
             yield file
 
 
-def _hash_range(digest: _Hash, file: BinaryIO, begin: int, end: int) -> None:
-    """Add the bytes [begin, end) of `file` to `digest`, leaving its position alone."""
+def _hash_range(digest: _Hash, path: Path, file: BinaryIO, begin: int, end: int) -> None:
+    """Add the bytes [begin, end) of `file`, at `path`, to `digest`; its position stays."""
     while begin < end:
         block = os.pread(file.fileno(), min(_BLOCK, end - begin), begin)
         if not block:
             raise InvalidValueError(
-                describe("log", file.name, f"it was cut below byte {end} while it was read")
+                describe("log", str(path), f"it was cut below byte {end} while it was read")
             )
         digest.update(block)
         begin += len(block)

@@ -1,4 +1,12 @@
-"""Records of a comma-separated log (RFC 4180, with a header)."""
+"""Records of a comma-separated log (RFC 4180, with a header).
+
+A stray quote takes the lines below it into its value, up to the next quote. To lose no more of
+them than that, a record may go on for at most 100 lines, which are 64 KiB, after its first one: if
+a quote is open then, the first line alone is rejected and the next one begins a record.
+
+NUL bytes are text like any other: an id may hold any character. (That a file with NUL bytes in its
+first 1,024 is refused tells binary files from text, no more.)
+"""
 
 from __future__ import annotations
 
@@ -6,23 +14,37 @@ import csv
 from collections.abc import Iterator
 from operator import itemgetter
 
-from banditcore.logs.lines import MAX_RECORD_BYTES, LineReader, Scanned
+from banditcore.logs.lines import (
+    MAX_RECORD_BYTES,
+    LineReader,
+    Scanned,
+    check_decodes,
+    undecodable,
+)
 
 __all__ = ["read_header", "scan_csv"]
 
-_TOO_LONG = f"a record has at most {MAX_RECORD_BYTES} bytes, this is longer"
+MAX_MORE_LINES = 100
+MAX_MORE_BYTES = 1 << 16
+"""The most lines, and bytes in them, that a record has after its first line."""
+
+_TOO_LONG = f"a line has at most {MAX_RECORD_BYTES} bytes, this is longer"
+_STAYS_OPEN = (
+    f"it opens a quote that is still open {MAX_MORE_LINES} lines or {MAX_MORE_BYTES} bytes on"
+)
 
 
 class _UnfinishedError(Exception):
     """The file ends inside quotes."""
 
 
-class _TooLongError(Exception):
-    """A quoted value runs on beyond the longest record."""
+class _StaysOpenError(Exception):
+    """A quoted value goes on for more lines than a record may have."""
 
 
 def read_header(reader: LineReader, encoding: str) -> list[str] | str:
     """Return the names of the columns, or why they cannot be read; skip blank lines."""
+    check_decodes(encoding)
     for values, reason, _, _ in _records(reader, encoding):
         return reason if values is None else values
     return "it has no complete line; the first line names the columns and ends with a newline"
@@ -54,8 +76,8 @@ def scan_csv(
             if b"\r" not in body:
                 try:
                     text = body.decode(encoding)
-                except UnicodeDecodeError as error:
-                    yield None, _undecodable(error), start, line
+                except UnicodeError as error:  # not only UnicodeDecodeError: punycode
+                    yield None, undecodable(error), start, line
                     continue
                 if text.count(",") == commas:
                     yield pick(text.split(",", last)), "", start, line
@@ -87,48 +109,50 @@ def _records(reader: LineReader, encoding: str) -> Iterator[tuple[list[str] | No
                 yield None, _TOO_LONG, start, line
                 continue
             if raw:
-                reader.leave(start, line, "has no newline")
+                reader.leave_unended(start, line)
             return
         after_first = reader.offset, reader.line
-        undecodable: list[UnicodeDecodeError] = []
+        errors: list[UnicodeError] = []
         try:
-            values = next(csv.reader(_feed(reader, raw, encoding, undecodable), strict=True))
+            values = next(csv.reader(_feed(reader, raw, encoding, errors), strict=True))
         except _UnfinishedError:
-            reader.leave(start, line, "opens a quote that is never closed")
+            remedy = (
+                "the lines after it wait too. If nothing more comes, correct that line, or give "
+                "it the quote that closes the value"
+            )
+            reader.leave(start, line, "opens a quote that the file does not close", remedy)
             return
-        except (csv.Error, _TooLongError) as error:
+        except (csv.Error, _StaysOpenError) as error:
             # A stray quote must not swallow the good lines below it: only its own line is bad.
             reader.seek(*after_first)
-            reason = str(error) if isinstance(error, csv.Error) else _TOO_LONG + " (a stray quote?)"
-            yield None, reason, start, line
+            yield None, str(error) if isinstance(error, csv.Error) else _STAYS_OPEN, start, line
             continue
-        if undecodable:
-            yield None, _undecodable(undecodable[0]), start, line
+        if errors:
+            yield None, undecodable(errors[0]), start, line
         else:
             yield values, "", start, line
 
 
 def _feed(
-    reader: LineReader, raw: bytes, encoding: str, undecodable: list[UnicodeDecodeError]
+    reader: LineReader, raw: bytes, encoding: str, errors: list[UnicodeError]
 ) -> Iterator[str]:
     """Yield decoded lines, one by one as the csv module asks for them, from `raw` on."""
-    size = len(raw)
-    while True:
+    left = MAX_MORE_BYTES
+    for more in range(MAX_MORE_LINES + 1):
+        if more:
+            raw = reader.read(left)
+            left -= len(raw)
+            if left < 0:
+                break
+            if raw[-1:] != b"\n":
+                raise _UnfinishedError
         try:
-            yield raw.decode(encoding)
-        except UnicodeDecodeError as error:
-            undecodable.append(error)
-            yield raw.decode(encoding, errors="replace")
-        raw = reader.read()
-        size += len(raw)
-        if size > MAX_RECORD_BYTES:
-            raise _TooLongError
-        if raw[-1:] != b"\n":
-            raise _UnfinishedError
-
-
-def _undecodable(error: UnicodeDecodeError) -> str:
-    return f"not {error.encoding}: {error.reason} at byte {error.start} of the line"
+            text = raw.decode(encoding)
+        except UnicodeError as error:
+            errors.append(error)
+            text = raw.decode(encoding, errors="replace")
+        yield text
+    raise _StaysOpenError
 
 
 def _miscounted(found: int, width: int) -> str:

@@ -6,7 +6,13 @@ import json
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from banditcore.logs.lines import MAX_RECORD_BYTES, LineReader, Scanned
+from banditcore.logs.lines import (
+    MAX_RECORD_BYTES,
+    LineReader,
+    Scanned,
+    check_decodes,
+    undecodable,
+)
 
 __all__ = ["scan_jsonl", "scan_objects"]
 
@@ -35,6 +41,7 @@ def scan_objects(
     reader: LineReader, encoding: str
 ) -> Iterator[tuple[dict[str, Any] | None, str, int, int]]:
     """Yield (object or None, reason, offset, line) for each line that is not blank."""
+    check_decodes(encoding)
     decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
     while True:
         start, line = reader.offset, reader.line + 1
@@ -51,13 +58,12 @@ def scan_objects(
                 )
                 continue
             if raw:
-                reader.leave(start, line, "has no newline")
+                reader.leave_unended(start, line)
             return
         try:
             record = decode(raw.decode(encoding))
-        except UnicodeDecodeError as error:
-            reason = f"not {error.encoding}: {error.reason} at byte {error.start} of the line"
-            yield None, reason, start, line
+        except UnicodeError as error:  # not only UnicodeDecodeError: punycode
+            yield None, undecodable(error), start, line
         except ValueError as error:
             yield None, f"no JSON: {error}", start, line
         except RecursionError:

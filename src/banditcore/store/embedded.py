@@ -103,7 +103,10 @@ class EmbeddedServer:
 
 
 def _ensure_running(files: DataDirectory, deadline: float) -> Path:
-    """Return the server's socket once it answers. Holds the launch lock; starts one if none lives."""
+    """Return the socket of a server that answers; start one if none lives.
+
+    Needs the launch lock.
+    """
     started = False
     answer = ""
     while True:
