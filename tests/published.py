@@ -14,7 +14,7 @@ from banditcore.slates import Snapshot, draw_bank
 from banditcore.store.connect import Store
 from banditcore.store.publish import publish
 
-NOW = 1_800_000_000.0
+NOW = 1_790_000_000.0
 
 
 @dataclass

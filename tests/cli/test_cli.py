@@ -120,12 +120,34 @@ def test_a_changed_log_needs_a_name_of_its_own(capsys, store, log):
     assert applied(ingest(capsys, store, log, "--source", "other")) == (6, 0, 0)
 
 
+def test_the_log_itself_takes_no_refused_lines(capsys, store, log):
+    with log.open("a") as file:
+        file.write("US\n")
+    before = log.read_text()
+    code, _, err = run(capsys, "ingest", log, "--bandit", "b", "--url", store.url, "--reject", log)
+    assert code == 2
+    assert "--reject is" in err
+    assert log.read_text() == before
+    assert Bandit("b", store).segments() == []
+
+
+def test_a_refused_line_that_cannot_be_kept_stops_the_job_before_its_batch(capsys, store, log):
+    with log.open("a") as file:
+        file.write("US\n")
+    code, _, err = run(
+        capsys, "ingest", log, "--bandit", "b", "--url", store.url, "--reject", "/dev/full"
+    )
+    assert code == 1
+    assert "/dev/full" in err
+    assert Bandit("b", store).segments() == []
+
+
 def test_bad_lines_are_kept_apart(capsys, store, log, tmp_path, monkeypatch):
     with log.open("a") as file:
         file.write(f"US,c,x,{T0}\nUS,c,1,{T0}\nUS\n")
     result = ingest(capsys, store, log)
     assert applied(result) == (7, 0, 2)
-    beside = tmp_path / "log.csv.rejects.jsonl"
+    beside = tmp_path / "log.csv.rejects"
     assert result["rejects"] == str(beside)
     kept = [json.loads(line) for line in beside.read_text().splitlines()]
     assert [(k["line"], k["raw"]) for k in kept] == [(8, f"US,c,x,{T0}"), (10, "US")]

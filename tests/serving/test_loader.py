@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -271,3 +272,11 @@ def test_forked_workers_draw_different_rows(store: Store) -> None:
     )
     first, second = done.stdout.splitlines()
     assert first != second
+
+
+def test_a_snapshot_from_the_future_is_rejected_and_the_last_good_one_stays(store: Store) -> None:
+    recommender = warm(store, snapshot("IN"))
+    put(store, snapshot("IN", at=time.time() + 7200))
+    assert recommender.reload() == ()
+    assert "hour ahead" in recommender.rejected["IN"]
+    assert recommender.recommend("IN", 3, now=NOW).version == int(NOW * 1e6)

@@ -235,3 +235,9 @@ def test_a_recommender_needs_a_bandit(given: Any) -> None:
 def test_an_endless_max_age_is_never_stale(store: Store) -> None:
     recommender = warm(store, snapshot("IN"), max_age=float("inf"))
     assert recommender.recommend("IN", now=NOW + 1e9).degraded == ()
+
+
+def test_a_huge_k_is_all_there_is(store: Store) -> None:
+    recommender = warm(store, snapshot("IN"))
+    answer = recommender.recommend("IN", 2**63, exclude={"IN:0"}, now=NOW)
+    assert sorted(answer.arms) == sorted(f"IN:{arm}" for arm in range(1, 30))

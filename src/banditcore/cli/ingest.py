@@ -8,6 +8,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
@@ -71,7 +72,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--reject",
         type=Path,
         metavar="FILE",
-        help="append refused lines here (default: FILE.rejects.jsonl beside each log, or in the "
+        help="append refused lines here (default: FILE.rejects beside each log, or in the "
         "working directory)",
     )
     parser.add_argument(
@@ -208,7 +209,10 @@ class _DatedLog(EventLog):
 
 
 class _RejectFile:
-    """Appends refused lines as JSON lines; the file is made when the first one comes."""
+    """Appends refused lines as JSON lines; the file is made when the first one comes.
+
+    Its name ends in no log's suffix, so that ``ingest day*.jsonl`` does not take it for one.
+    """
 
     def __init__(self, log: Path, chosen: Path | None) -> None:
         self.path: Path | None = None
@@ -222,18 +226,34 @@ class _RejectFile:
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
-            self._file.close()
+            with self._named():
+                self._file.close()
 
     def write(self, reject: Reject) -> None:
         """Append one line."""
         if self._file is None:
             self.path = self._chosen or self._default()
-            self._file = self.path.open("a", encoding="utf-8")
+            if self.path.exists() and self.path.samefile(self._log):
+                raise InvalidValueError(
+                    describe("--reject", str(self.path), "the log itself, which would never end")
+                )
+            # A line at a time: each must be kept before the batch it stands in is applied.
+            self._file = self.path.open("a", buffering=1, encoding="utf-8")
             self.first = reject
-        self._file.write(json.dumps({"log": str(self._log), **asdict(reject)}) + "\n")
+        with self._named():
+            self._file.write(json.dumps({"log": str(self._log), **asdict(reject)}) + "\n")
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Let errors of the file, a full disk say, name it."""
+        try:
+            yield
+        except OSError as error:
+            error.filename = str(self.path)
+            raise
 
     def _default(self) -> Path:
-        name = self._log.name + ".rejects.jsonl"
+        name = self._log.name + ".rejects"
         beside = self._log.with_name(name)
         writable = os.access(beside if beside.exists() else beside.parent, os.W_OK)
         return beside if writable else Path(name)

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from banditcore.errors import CorruptDataError, describe
+from banditcore.events import MAX_AHEAD_S
 from banditcore.segments import with_ancestors
 from banditcore.serving.rung import Rung, climb
 from banditcore.slate_format import SlateHeader, decode, decode_header
@@ -106,6 +107,8 @@ class SnapshotLoader:
         self, first_bytes: Mapping[str, bytes], rejected: dict[str, str]
     ) -> dict[str, SlateHeader]:
         """Return the headers worth a fetch; put those that are wrong into `rejected`."""
+        # What claims to be from the future would be served as fresh until then.
+        latest = int((time.time() + MAX_AHEAD_S) * 1e6)
         changed: dict[str, SlateHeader] = {}
         for segment, first in first_bytes.items():
             if not first:
@@ -118,6 +121,10 @@ class SnapshotLoader:
             if header.length > self._max_blob_bytes:
                 rejected[segment] = describe(
                     "blob length", header.length, f"at most {self._max_blob_bytes} bytes are read"
+                )
+            elif header.version > latest:
+                rejected[segment] = describe(
+                    "version", header.version, "over an hour ahead of this clock: correct one"
                 )
             elif self._is_news(segment, header):
                 changed[segment] = header

@@ -28,6 +28,7 @@ from banditcore.slate_format import DEFAULT_MAX_BYTES
 
 __all__ = ["Recommender"]
 
+_MOST_ARMS = 2**31
 _NOTHING: frozenset[str] = frozenset()
 _NO_EXCLUSIONS: tuple[str, ...] = ()
 _AS_PROMISED: tuple[str, ...] = ()
@@ -228,8 +229,8 @@ class Recommender:
         NotReadyError
             Nothing was ever loaded and there is no `default`, or this recommender is closed.
         """
-        if k.__class__ is not int or k < 1:
-            k = positive_int("k", k)
+        if k.__class__ is not int or not 0 < k < _MOST_ARMS:
+            k = min(positive_int("k", k), _MOST_ARMS)
         excluded = _NOTHING if exclude is _NO_EXCLUSIONS else _check_excluded(exclude)
         moment = time.time() if now is None else _check_now(now)
         key = None if user is None else _check_user(user)
