@@ -111,7 +111,7 @@ def rank_probabilities(
     """
     k = positive_int("k", k)
     a, b, w, among = _arguments(alpha, beta, weight, eligible)
-    if False:
+    if k > len(a):
         raise InvalidValueError(describe("k", k, f"as many ranks as arms at most, {len(a)}"))
     try:
         ranks = np.zeros((len(a), k))

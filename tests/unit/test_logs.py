@@ -343,7 +343,7 @@ def test_a_file_of_stray_quotes_is_read_in_steps_of_a_bounded_size(tmp_path, mon
         return raw
 
     monkeypatch.setattr(LineReader, "read", counted)
-    bad = 'x,"' + "x" * 97 + "\n"
+    bad = 'x","' + "x" * 96 + "\n"  # each closes the quote before it, and opens one
     long = "y" * 500_000 + "\n"
     log = log_of(tmp_path / "x.csv", "segment,arm,reward,time\n" + (bad * 99 + long) * 2)
     read = 0
