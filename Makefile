@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 # What the compiled core is built from. A changed Python file needs no build: the install is editable.
 BUILT_FROM := pyproject.toml setup.py $(wildcard src/banditcore/*.pyx src/banditcore/cpp/*)
 
-.PHONY: help demo bench benchmarks test test-slow check lint types build clean
+.PHONY: help demo bench benchmarks test test-slow check lint types sanitize neon build clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -43,7 +43,13 @@ lint: $(VENV)/.checkable  ## ruff and cython-lint
 
 types: $(VENV)/.checkable  ## mypy --strict, and the core's stub against the core
 	@$(BIN)/mypy
-	@$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml banditcore._sampling
+	@$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml banditcore._sampling banditcore._race
+
+sanitize: $(VENV)/.checkable  ## the compiled core under AddressSanitizer and UBSan (some minutes)
+	@PYTHON="$(abspath $(BIN))/python" scripts/sanitize.sh
+
+neon:  ## the NEON kernel's bits, by cross compiler and emulation
+	@scripts/check_neon.sh
 
 build: $(VENV)/.checkable  ## source distribution and wheel, in dist/
 	@rm -rf dist
@@ -51,7 +57,7 @@ build: $(VENV)/.checkable  ## source distribution and wheel, in dist/
 	@ls dist/*
 
 clean:  ## back to a fresh clone: removes the environment and all that was built
-	@rm -rf $(VENV) build dist src/banditcore.egg-info src/banditcore/_sampling.cpp src/banditcore/*.so
+	@rm -rf $(VENV) build dist src/banditcore.egg-info src/banditcore/_*.cpp src/banditcore/*.so
 	@rm -rf .mypy_cache .ruff_cache .hypothesis .benchmarks
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 

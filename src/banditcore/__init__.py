@@ -28,6 +28,7 @@ from banditcore.refresh import RefreshReport
 from banditcore.sampling import active_kernel, quantile, sample_beta, thompson_topk
 from banditcore.serving import Recommendation, Recommender
 from banditcore.store import Store, connect
+from banditcore.thompson_sampler import ThompsonSampler
 
 __version__ = _version("banditcore")
 
@@ -55,6 +56,7 @@ __all__ = [
     "StoreError",
     "StoreUnavailableError",
     "StoreUnfitError",
+    "ThompsonSampler",
     "active_kernel",
     "connect",
     "ingest_log",

@@ -2,15 +2,19 @@
 # cython: autotestdict=False
 """Binds the compiled kernels. `banditcore.sampling` is the validated door; tests turn knobs here.
 
-Callers have checked every array: float64, C-contiguous, of equal lengths, finite, positive.
+Callers have checked every number: in range, indices too. What is checked here is what could read
+or write beyond an array: types, layout and lengths.
 """
 
 import os
 
+cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from banditcore.errors import InvalidValueError, describe
+
+cnp.import_array()
 
 
 cdef extern from "kernel.h" namespace "banditcore" nogil:
@@ -19,33 +23,46 @@ cdef extern from "kernel.h" namespace "banditcore" nogil:
         uint32_t high
     cppclass Arms:
         int64_t size
+        const uint32_t* arm
+        const double* a
+        const double* b
+        const double* weight
+        double lightest
+        double heaviest
+        bint boosted
+    cppclass Range:
+        double least
+        double most
+    enum class Draws:
+        rates
+        log_odds
     cppclass Kernel:
         const char* name
         int lanes
+        Range range(const double* values, int64_t size) noexcept
         void philox(const uint32_t* counter, StreamKey key, uint32_t* out) noexcept
 
 cdef extern from "dispatch.h" namespace "banditcore" nogil:
     const Kernel* choose_kernel(const char* name) noexcept
     const char* available_kernels() noexcept
 
+cdef extern from "process.h" namespace "banditcore" nogil:
+    unsigned int forks() noexcept
+
 cdef extern from "rows.h" namespace "banditcore" nogil:
-    cppclass Columns:
-        Columns(const Kernel& kernel, const double* a, const double* b, const double* weight,
-                const int32_t* arm, int64_t size) except +
-        const Arms& arms() noexcept
-    cppclass Heaps:
-        Heaps(int threads, int64_t places) except +
-    enum class Draws:
-        rates
-        log_odds
-    void fill_rows(const Kernel& kernel, const Arms& arms, StreamKey key, uint64_t first,
-                   int64_t rows, int threads, Draws draws, double* out) noexcept
-    void topk_rows(const Kernel& kernel, const Arms& arms, StreamKey key, uint64_t first,
-                   int64_t rows, int64_t k, Heaps& heaps, int32_t* out) noexcept
+    cppclass Fill:
+        Fill(const Kernel& kernel, const Arms& arms, StreamKey key, uint64_t first_row,
+             int64_t rows, int threads, int64_t block, Draws draws, double* out) noexcept
+        bint advance() noexcept
+    cppclass Ranks:
+        Ranks(const Kernel& kernel, const Arms& arms, StreamKey key, uint64_t first_row,
+              int64_t rows, int64_t k, int threads, int64_t block, int32_t* out) except +
+        bint advance() noexcept
 
 
 # Draws between two looks at pending signals, a thread: some tens of milliseconds.
-BLOCK_DRAWS = 1 << 21
+BLOCK_DRAWS = 1 << 22
+cdef int64_t _BLOCK_DRAWS = BLOCK_DRAWS
 
 cdef const Kernel* _kernel = NULL
 
@@ -97,6 +114,67 @@ def philox(counter, key):
     return out[0], out[1], out[2], out[3]
 
 
+cdef StreamKey _stream(uint64_t key) noexcept nogil:
+    cdef StreamKey stream
+    stream.low = <uint32_t>key
+    stream.high = <uint32_t>(key >> 32)
+    return stream
+
+
+cdef uint64_t _process_key = 0
+cdef uint64_t _process_calls = 0
+cdef unsigned int _process_forks = 0
+
+
+cdef uint64_t _fresh_key() except? 0:
+    global _process_key, _process_calls, _process_forks
+    cdef uint32_t counter[4]
+    cdef uint32_t out[4]
+    cdef unsigned int now = forks()
+    if _process_calls == 0 or now != _process_forks:
+        _process_key = int.from_bytes(os.urandom(8), "little")
+        _process_forks = now
+        _process_calls = 0
+    counter[0] = <uint32_t>_process_calls
+    counter[1] = <uint32_t>(_process_calls >> 32)
+    counter[2] = 0
+    counter[3] = 7  # a purpose that no draw has
+    _process_calls += 1
+    _kernel.philox(counter, _stream(_process_key), out)
+    return (<uint64_t>out[1] << 32) | out[0]
+
+
+def fresh_key():
+    """Return 64 bits no other call has had, of this process or another: a cipher over a counter."""
+    return _fresh_key()
+
+
+cdef bint _is_column(object values) noexcept:
+    return (
+        cnp.PyArray_CheckExact(values)
+        and cnp.PyArray_NDIM(values) == 1
+        and cnp.PyArray_TYPE(values) == cnp.NPY_FLOAT64
+        and cnp.PyArray_ISCARRAY_RO(values)
+    )
+
+
+cpdef int fit(values, double low, double high) except -1:
+    """Return how a column stands to [low, high]; 0 asks for a closer look.
+
+    1 for a contiguous float64 array with every value in the range and at least 1, 2 for one with
+    every value in the range, 0 for all else.
+    """
+    cdef Range found
+    if not _is_column(values):
+        return 0
+    found = _kernel.range(<const double*>cnp.PyArray_DATA(values), cnp.PyArray_SIZE(values))
+    if cnp.PyArray_SIZE(values) == 0:
+        return 1
+    if not (found.least >= low and found.most <= high):
+        return 0
+    return 1 if found.least >= 1.0 else 2
+
+
 def first_unfit(const double[::1] values, double low, double high):
     """Return the first index whose value is not in [low, high] (NaN never is), or -1."""
     cdef Py_ssize_t i, found = -1
@@ -109,79 +187,169 @@ def first_unfit(const double[::1] values, double low, double high):
     return found
 
 
-cdef StreamKey _stream(uint64_t key) noexcept nogil:
-    cdef StreamKey stream
-    stream.low = <uint32_t>key
-    stream.high = <uint32_t>(key >> 32)
-    return stream
+cdef const double* _column(object values, Py_ssize_t size) except? NULL:
+    if not _is_column(values) or cnp.PyArray_SIZE(values) != size:
+        raise TypeError(f"a contiguous float64 column of {size} numbers is needed")
+    return <const double*>cnp.PyArray_DATA(values)
 
 
-cdef const double* _pointer(const double[::1] values) noexcept nogil:
-    return &values[0] if values is not None and values.shape[0] > 0 else NULL
+cdef void* _rows(object out, int type_number, Py_ssize_t* rows, Py_ssize_t* width) except? NULL:
+    # (width,) counts as one row.
+    if (
+        not cnp.PyArray_CheckExact(out)
+        or cnp.PyArray_TYPE(out) != type_number
+        or not cnp.PyArray_ISCARRAY(out)
+        or not 1 <= cnp.PyArray_NDIM(out) <= 2
+    ):
+        raise TypeError("out: a contiguous, writeable array of the result's type is needed")
+    rows[0] = 1 if cnp.PyArray_NDIM(out) == 1 else cnp.PyArray_DIM(out, 0)
+    width[0] = cnp.PyArray_DIM(out, cnp.PyArray_NDIM(out) - 1)
+    return cnp.PyArray_DATA(out)
 
 
-cdef int64_t _block_rows(int64_t arms, int64_t threads, int64_t block) noexcept nogil:
-    cdef int64_t rows = block * threads // max(arms, 1)
-    return max(rows, 1)
+def fill(alpha, beta, out, uint64_t key, int threads, bint log_odds=False, uint64_t first_row=0,
+         int64_t block=_BLOCK_DRAWS, bint boosted=True):
+    """Fill `out`, (rows, n), with Beta draws or their log-odds; row i uses stream first_row + i.
 
-
-def fill(const double[::1] alpha, const double[::1] beta, double[:, ::1] out, uint64_t key,
-         int threads, bint log_odds=False, uint64_t first_row=0, int64_t block=BLOCK_DRAWS):
-    """Fill `out`, (rows, n), with Beta draws or their log-odds; row i uses stream first_row + i."""
-    cdef int64_t rows = out.shape[0], n = alpha.shape[0], at = 0, step
-    cdef StreamKey stream = _stream(key)
-    cdef Draws draws = Draws.log_odds if log_odds else Draws.rates
-    cdef Columns* columns = NULL
+    `boosted` may be False if no parameter is below 1.
+    """
+    cdef Py_ssize_t rows = 0, n = 0
+    cdef double* to = <double*>_rows(out, cnp.NPY_FLOAT64, &rows, &n)
+    cdef Arms arms
+    cdef Fill* work
+    arms.size = n
+    arms.arm = NULL
+    arms.a = _column(alpha, n)
+    arms.b = _column(beta, n)
+    arms.weight = NULL
+    arms.lightest = arms.heaviest = 1.0
+    arms.boosted = boosted
     if rows == 0 or n == 0:
         return
     with nogil:
-        columns = new Columns(_kernel[0], _pointer(alpha), _pointer(beta), NULL, NULL, n)
+        work = new Fill(_kernel[0], arms, _stream(key), first_row, rows, max(threads, 1),
+                        max(block, 1), Draws.log_odds if log_odds else Draws.rates, to)
         try:
-            step = _block_rows(n, threads, block)
-            while at < rows:
-                fill_rows(_kernel[0], columns.arms(), stream, first_row + at, min(step, rows - at),
-                          threads, draws, &out[at, 0])
-                at += step
-                if at < rows:
-                    with gil:
-                        PyErr_CheckSignals()
+            while work.advance():
+                with gil:
+                    PyErr_CheckSignals()
         finally:
-            del columns
+            del work
 
 
-def topk(const double[::1] alpha, const double[::1] beta, const double[::1] weight,
-         const int32_t[::1] arms, int32_t[:, ::1] out, uint64_t key, int threads,
-         uint64_t first_row=0, int64_t block=BLOCK_DRAWS):
+def topk(alpha, beta, weight, chosen, out, uint64_t key, int threads, uint64_t first_row=0,
+         int64_t block=_BLOCK_DRAWS, bint boosted=True):
     """Fill `out`, (rows, k), with the best arms of each row, then -1.
 
-    `weight` may be None. `arms` are the indices of the arms in play; None for all of them.
+    `weight` may be None. `chosen`, int32, are the indices of the arms in play; None for all of
+    them. `boosted` may be False if no parameter is below 1.
     """
-    cdef int64_t rows = out.shape[0], k = out.shape[1], at = 0, step
-    cdef int64_t n = alpha.shape[0] if arms is None else arms.shape[0]
-    cdef const int32_t* chosen = NULL
-    cdef StreamKey stream = _stream(key)
-    cdef Columns* columns = NULL
-    cdef Heaps* heaps = NULL
+    cdef Py_ssize_t rows = 0, k = 0, n
+    cdef int32_t* to = <int32_t*>_rows(out, cnp.NPY_INT32, &rows, &k)
+    cdef Arms arms
+    cdef Range weights
+    cdef Ranks* work = NULL
+    if not _is_column(alpha):
+        raise TypeError("alpha: a contiguous float64 column is needed")
+    n = cnp.PyArray_SIZE(alpha)
+    arms.a = _column(alpha, n)
+    arms.b = _column(beta, n)
+    arms.weight = NULL
+    arms.lightest = arms.heaviest = 1.0
+    arms.boosted = boosted
+    if weight is not None:
+        arms.weight = _column(weight, n)
+        weights = _kernel.range(arms.weight, n)
+        arms.lightest, arms.heaviest = weights.least, weights.most
+    arms.size = n
+    arms.arm = NULL
+    if chosen is not None:
+        if (
+            not cnp.PyArray_CheckExact(chosen)
+            or cnp.PyArray_TYPE(chosen) != cnp.NPY_INT32
+            or cnp.PyArray_NDIM(chosen) != 1
+            or not cnp.PyArray_ISCARRAY_RO(chosen)
+        ):
+            raise TypeError("chosen: a contiguous int32 column is needed")
+        arms.size = cnp.PyArray_SIZE(chosen)
+        arms.arm = <const uint32_t*>cnp.PyArray_DATA(chosen)
     if rows == 0 or k == 0:
         return
-    if n == 0:
-        out[:, :] = -1
+    if arms.size == 0:
+        out[...] = -1
         return
-    if arms is not None:
-        chosen = &arms[0]
     with nogil:
         try:
-            columns = new Columns(_kernel[0], _pointer(alpha), _pointer(beta), _pointer(weight),
-                                  chosen, n)
-            heaps = new Heaps(threads, min(k, n))
-            step = _block_rows(n, threads, block)
-            while at < rows:
-                topk_rows(_kernel[0], columns.arms(), stream, first_row + at, min(step, rows - at),
-                          k, heaps[0], &out[at, 0])
-                at += step
-                if at < rows:
-                    with gil:
-                        PyErr_CheckSignals()
+            work = new Ranks(_kernel[0], arms, _stream(key), first_row, rows, k, max(threads, 1),
+                             max(block, 1), to)
+            while work.advance():
+                with gil:
+                    PyErr_CheckSignals()
         finally:
-            del heaps
-            del columns
+            del work
+
+
+cdef int _plain(alpha, beta, double low, double high, int64_t most, Arms* arms) except -1:
+    # Whether both columns can be used as they are, for at most that many draws; fills `arms` then.
+    cdef int a, b
+    if not (_is_column(alpha) and _is_column(beta)):
+        return 0
+    arms.size = cnp.PyArray_SIZE(alpha)
+    if cnp.PyArray_SIZE(beta) != arms.size or not 0 < arms.size <= most:
+        return 0
+    a = fit(alpha, low, high)
+    b = fit(beta, low, high)
+    if a == 0 or b == 0:
+        return 0
+    arms.arm = NULL
+    arms.a = <const double*>cnp.PyArray_DATA(alpha)
+    arms.b = <const double*>cnp.PyArray_DATA(beta)
+    arms.weight = NULL
+    arms.lightest = arms.heaviest = 1.0
+    arms.boosted = not a == b == 1
+    return 1
+
+
+def plain_fill(alpha, beta, double low, double high, int64_t most):
+    """Return one unseeded row of draws on this thread, or None if the columns need a closer look.
+
+    That is: unless both are float64 columns of one length up to `most`, all from `low` to `high`.
+    """
+    cdef Arms arms
+    cdef Fill* work
+    cdef cnp.npy_intp shape
+    cdef uint64_t key
+    cdef double* to
+    if not _plain(alpha, beta, low, high, most, &arms):
+        return None
+    shape = arms.size
+    out = cnp.PyArray_EMPTY(1, &shape, cnp.NPY_FLOAT64, 0)
+    to = <double*>cnp.PyArray_DATA(out)
+    key = _fresh_key()
+    with nogil:
+        work = new Fill(_kernel[0], arms, _stream(key), 0, 1, 1, _BLOCK_DRAWS, Draws.rates, to)
+        while work.advance():
+            pass
+        del work
+    return out
+
+
+def plain_topk(alpha, beta, k, double low, double high, int64_t most):
+    """Return one unseeded row of the best `k`, under the conditions of `plain_fill`, or None."""
+    cdef Arms arms
+    cdef Ranks* work
+    cdef cnp.npy_intp places
+    cdef uint64_t key
+    cdef int32_t* to
+    if type(k) is not int or not 0 < k <= most or not _plain(alpha, beta, low, high, most, &arms):
+        return None
+    places = k
+    out = cnp.PyArray_EMPTY(1, &places, cnp.NPY_INT32, 0)
+    to = <int32_t*>cnp.PyArray_DATA(out)
+    key = _fresh_key()
+    with nogil:
+        work = new Ranks(_kernel[0], arms, _stream(key), 0, 1, places, 1, _BLOCK_DRAWS, to)
+        while work.advance():
+            pass
+        del work
+    return out

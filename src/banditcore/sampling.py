@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 import os
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,7 +37,9 @@ MAX_PARAMETER = 1e100
 
 _MAX_QUANTILE_PARAMETER = 1e12
 _MOST_THREADS = 256
-_WORTH_THREADS = 50_000  # draws: about a millisecond of work, against some 50 us to start a thread
+_WORTH_THREADS = (
+    50_000  # draws: a quarter of a millisecond of work, against some 50 us to wake a thread
+)
 _MOST_ARMS = 2**31 - 1
 _MOST_BYTES = 2**63 - 1
 
@@ -77,15 +79,21 @@ def sample_beta(
     InvalidValueError, InvalidTypeError
         For arguments that cannot be used; both are a `BanditCoreError`.
     """
-    a, b = _parameters(alpha, beta)
-    rows = _rows(size)
-    if rows * len(a) * 8 > _MOST_BYTES:
+    if size is None and seed is None and threads is None:
+        # The common small call, checked without a detour through Python.
+        row = _sampling.plain_fill(alpha, beta, MIN_PARAMETER, MAX_PARAMETER, _WORTH_THREADS)
+        if row is not None:
+            return row
+    a, b, boosted = _parameters(alpha, beta)
+    n = len(a)
+    rows = 1 if size is None else _count("size", size, 0)
+    if rows * max(n, 1) * 8 > _MOST_BYTES:  # numpy refuses the shape even if no draw is in it
         raise InvalidValueError(describe("size", size, "size x arms draws do not fit in memory"))
-    key = _key(seed)
-    workers = _threads(threads, rows, len(a))
-    draws = np.empty((rows, len(a)))
-    _sampling.fill(a, b, draws, key, workers)
-    return draws[0] if size is None else draws
+    key = _sampling.fresh_key() if seed is None else _key(seed)
+    workers = _threads(threads, rows * n)
+    draws = np.empty(n if size is None else (rows, n))
+    _sampling.fill(a, b, draws, key, workers, boosted=boosted)
+    return draws
 
 
 def thompson_topk(
@@ -135,21 +143,28 @@ def thompson_topk(
     InvalidValueError, InvalidTypeError
         For arguments that cannot be used; both are a `BanditCoreError`.
     """
-    a, b = _parameters(alpha, beta)
+    if size is seed is threads is weight is exclude is eligible is None:
+        # The common small call, checked without a detour through Python.
+        best = _sampling.plain_topk(alpha, beta, k, MIN_PARAMETER, MAX_PARAMETER, _WORTH_THREADS)
+        if best is not None:
+            return best
+    a, b, boosted = _parameters(alpha, beta)
     n = len(a)
     if n == 0:
         raise InvalidValueError(describe("alpha", alpha, "a choice needs at least one arm"))
     places = _count("k", k, 1)
-    rows = _rows(size)
+    rows = 1 if size is None else _count("size", size, 0)
     if rows * places * 4 > _MOST_BYTES:
         raise InvalidValueError(describe("k", k, "size x k indices do not fit in memory"))
     value = None if weight is None else _weight(weight, n)
-    arms = _arms_in_play(exclude, eligible, n)
-    key = _key(seed)
-    workers = _threads(threads, rows, n if arms is None else len(arms))
-    chosen = np.empty((rows, places), dtype=np.int32)
-    _sampling.topk(a, b, value, arms, chosen, key, workers)
-    return chosen[0] if size is None else chosen
+    arms = None
+    if exclude is not None or eligible is not None:
+        arms = _arms_in_play(exclude, eligible, n)
+    key = _sampling.fresh_key() if seed is None else _key(seed)
+    workers = _threads(threads, rows * (n if arms is None else len(arms)))
+    chosen = np.empty(places if size is None else (rows, places), dtype=np.int32)
+    _sampling.topk(a, b, value, arms, chosen, key, workers, boosted=boosted)
+    return chosen
 
 
 def quantile(alpha: ArrayLike, beta: ArrayLike, q: ArrayLike) -> FloatArray:
@@ -177,7 +192,7 @@ def quantile(alpha: ArrayLike, beta: ArrayLike, q: ArrayLike) -> FloatArray:
     InvalidValueError, InvalidTypeError
         For arguments that cannot be used; both are a `BanditCoreError`.
     """
-    a, b = _parameters(alpha, beta, _MAX_QUANTILE_PARAMETER)
+    a, b, _ = _parameters(alpha, beta, _MAX_QUANTILE_PARAMETER)
     level = _array("q", q)
     if level.ndim == 0:
         level = np.broadcast_to(level, a.shape) if level.dtype.kind in "iuf" else level.reshape(1)
@@ -216,16 +231,19 @@ def active_kernel() -> str:
 
 def _parameters(
     alpha: ArrayLike, beta: ArrayLike, most: float = MAX_PARAMETER
-) -> tuple[FloatArray, FloatArray]:
-    a = _column("alpha", alpha, MIN_PARAMETER, most)
-    b = _column("beta", beta, MIN_PARAMETER, most)
+) -> tuple[FloatArray, FloatArray, bool]:
+    """Return both columns, and whether a parameter may be below 1."""
+    a_fits = _sampling.fit(alpha, MIN_PARAMETER, most)
+    b_fits = _sampling.fit(beta, MIN_PARAMETER, most)
+    a = cast(FloatArray, alpha) if a_fits else _column("alpha", alpha, MIN_PARAMETER, most)
+    b = cast(FloatArray, beta) if b_fits else _column("beta", beta, MIN_PARAMETER, most)
     if a.shape != b.shape:
         raise InvalidValueError(
             describe("beta", b.shape, f"one value for each of alpha's, so shape {a.shape}")
         )
     if len(a) > _MOST_ARMS:
         raise InvalidValueError(describe("alpha", a.shape, f"at most {_MOST_ARMS} arms"))
-    return a, b
+    return a, b, not a_fits == b_fits == 1
 
 
 def _weight(weight: ArrayLike, n: int) -> FloatArray:
@@ -250,7 +268,7 @@ def _column(name: str, values: ArrayLike, low: float, high: float) -> FloatArray
     if given.ndim != 1:
         raise InvalidValueError(describe(name, given.shape, "one axis is needed: shape (n,)"))
     with np.errstate(over="ignore"):  # a long double beyond float64 becomes inf, refused below
-        column = np.ascontiguousarray(given, dtype=np.float64)
+        column = np.require(given, np.float64, ["C_CONTIGUOUS", "ALIGNED"])
     bad = _sampling.first_unfit(column, low, high)
     if bad >= 0:
         raise InvalidValueError(
@@ -274,12 +292,8 @@ def _array(name: str, values: ArrayLike) -> NDArray[Any]:
         ) from error
 
 
-def _arms_in_play(
-    exclude: ArrayLike | None, eligible: ArrayLike | None, n: int
-) -> IndexArray | None:
-    """Return the indices left, ascending; None for all of them."""
-    if exclude is None and eligible is None:
-        return None
+def _arms_in_play(exclude: ArrayLike | None, eligible: ArrayLike | None, n: int) -> IndexArray:
+    """Return the indices left, ascending."""
     if eligible is None:
         left = np.ones(n, dtype=np.bool_)
     else:
@@ -327,14 +341,8 @@ def _count(name: str, value: object, least: int) -> int:
     return number
 
 
-def _rows(size: int | None) -> int:
-    return 1 if size is None else _count("size", size, 0)
-
-
 def _key(seed: object) -> int:
     """Return the 64 bits that key every stream of one call."""
-    if seed is None:
-        return int.from_bytes(os.urandom(8), "little")
     if isinstance(seed, np.random.Generator):
         return int(seed.integers(0, 2**64, dtype=np.uint64))
     if not isinstance(seed, np.random.SeedSequence):
@@ -347,15 +355,13 @@ def _key(seed: object) -> int:
     return int(seed.generate_state(1, np.uint64)[0])
 
 
-def _threads(threads: int | None, rows: int, arms: int) -> int:
-    if threads is not None:
-        wanted = _count("threads", threads, 1)
-        if wanted > _MOST_THREADS:
-            raise InvalidValueError(describe("threads", threads, f"at most {_MOST_THREADS}"))
-        return min(wanted, max(rows, 1))
-    if rows == 1 or rows * arms < _WORTH_THREADS:
-        return 1
-    return min(_usable_cpus(), rows, _MOST_THREADS)
+def _threads(threads: int | None, draws: int) -> int:
+    if threads is None:
+        return 1 if draws < _WORTH_THREADS else min(_usable_cpus(), _MOST_THREADS)
+    wanted = _count("threads", threads, 1)
+    if wanted > _MOST_THREADS:
+        raise InvalidValueError(describe("threads", threads, f"at most {_MOST_THREADS}"))
+    return wanted
 
 
 def _usable_cpus() -> int:

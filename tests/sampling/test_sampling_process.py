@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from banditcore import _sampling
 from banditcore.sampling import sample_beta, thompson_topk
 
 
@@ -59,6 +61,7 @@ def test_a_forked_child_draws_the_same():
     code = """
 import os, sys
 import numpy as np
+from banditcore import _sampling
 from banditcore.sampling import sample_beta
 a, b = np.full(9, 2.0), np.full(9, 50.0)
 mine = sample_beta(a, b, size=99, seed=1, threads=2)
@@ -75,6 +78,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 def test_unseeded_children_draw_apart():
     code = """
 import os
+from banditcore import _sampling
 from banditcore.sampling import sample_beta
 reads, writes = os.pipe()
 child = os.fork()
@@ -94,12 +98,73 @@ def test_an_unknown_kernel_is_refused_by_name(name):
     done = _run("import banditcore.sampling", BANDITCORE_KERNEL=name)
     assert done.returncode == 1
     assert (
-        f"InvalidValueError: BANDITCORE_KERNEL is {name!r}: this machine runs: serial"
-        in done.stderr
+        f"InvalidValueError: BANDITCORE_KERNEL is {name!r}: "
+        f"this machine runs: {', '.join(_sampling.kernel_names())}; unset it" in done.stderr
     )
 
 
-@pytest.mark.parametrize("name", ["", "serial"])
+@pytest.mark.parametrize("name", ["", *_sampling.kernel_names()])
 def test_a_kernel_can_be_named(name):
     code = "from banditcore.sampling import active_kernel; print(active_kernel())"
-    assert _run(code, BANDITCORE_KERNEL=name).stdout == "serial\n"
+    expected = name or _sampling.kernel_names()[0]
+    assert _run(code, BANDITCORE_KERNEL=name).stdout == f"{expected}\n"
+
+
+def test_control_c_ends_one_very_long_row():
+    """Rows of 30 million arms, some tenths of a second each: left after a block of one."""
+    code = """
+import os, signal, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+import numpy as np
+from banditcore import _sampling
+n = 30_000_000
+a = np.full(n, 2.0)
+best = np.full((10_000, 3), -7, dtype=np.int32)
+threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    _sampling.topk(a, a, None, None, best, 1, 2)
+except KeyboardInterrupt:
+    print("interrupted", (best[-1] == -7).all())
+"""
+    done = _run(code)
+    assert (done.stdout, done.returncode) == ("interrupted True\n", 0)
+
+
+def test_helpers_keep_to_the_processors_of_the_caller():
+    if not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs Linux and two processors")
+    code = """
+import os
+import numpy as np
+from banditcore.sampling import sample_beta
+a = np.full(1000, 2.0)
+sample_beta(a, a, size=2000, threads=4)
+one = {min(os.sched_getaffinity(0))}
+os.sched_setaffinity(0, one)
+sample_beta(a, a, size=2000, threads=4)
+helpers = [int(t) for t in os.listdir("/proc/self/task") if int(t) != os.getpid()]
+# A helper that came too late for the second call keeps what it had.
+assert any(os.sched_getaffinity(t) == one for t in helpers)
+assert 1 <= len(helpers) <= 3, helpers
+"""
+    done = _run(code, OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+def test_signals_go_to_the_threads_of_the_program():
+    code = """
+import os
+import numpy as np
+from banditcore.sampling import sample_beta
+a = np.full(1000, 2.0)
+sample_beta(a, a, size=2000, threads=3)
+for task in os.listdir("/proc/self/task"):
+    if int(task) != os.getpid():
+        status = open(f"/proc/self/task/{task}/status").read()
+        blocked = int(status.split("SigBlk:")[1].split()[0], 16)
+        assert blocked & (1 << 1) and blocked & (1 << 13), hex(blocked)
+"""
+    if not Path("/proc/self/task").is_dir():
+        pytest.skip("needs Linux")
+    done = _run(code, OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
+    assert (done.stderr, done.returncode) == ("", 0)

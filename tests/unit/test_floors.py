@@ -33,7 +33,7 @@ FLOORS = (
         "logs",
     ),
     ("gamma", "logit_beta", "empirical_bayes", "posterior"),
-    ("_sampling", "sampling", "quadrature", "contest", "propensity"),
+    ("_sampling", "sampling", "_race", "thompson_sampler", "quadrature", "contest", "propensity"),
     ("slates", "slate_format"),
     (
         "store.url",

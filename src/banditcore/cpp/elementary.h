@@ -75,6 +75,13 @@ BANDITCORE_INLINE F log_one_plus(F x) {
   return log_ratio(x, x * 0.0);
 }
 
+// 2^whole, for a whole number that gives a normal one. A function of its own: a lambda would lose the instruction set
+// that a pragma gives to its file.
+template <class F>
+BANDITCORE_INLINE F power_of_two(F whole) {
+  return float_of((bits_of(whole + (0x1.8p52 + 1023.0)) & 0x7FFu) << 52);
+}
+
 // exp(x) for any x; gives 0 below -745.2, never above 2^1023 (x is cut at 709).
 template <class F>
 BANDITCORE_INLINE F exponential(F x) {
@@ -94,10 +101,7 @@ BANDITCORE_INLINE F exponential(F x) {
   // Two factors, since 2^k alone may be subnormal. Both exponents are whole: k = first + second.
   const F first_shifted = k * 0.5 + 0x1.8p52;
   const F first = first_shifted - 0x1.8p52;
-  const auto power = [](F whole) {
-    return float_of((bits_of(whole + (0x1.8p52 + 1023.0)) & 0x7FFu) << 52);
-  };
-  return base * power(first) * power(k - first);
+  return base * power_of_two(first) * power_of_two(k - first);
 }
 
 // Sine and cosine of y in [-pi/4, pi/4].

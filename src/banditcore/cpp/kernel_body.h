@@ -1,125 +1,141 @@
-// The body every kernel shares: compiled once per instruction set, by a source that sets BANDITCORE_LANES and
-// BANDITCORE_KERNEL, the name of the Kernel it defines.
+// The body every kernel shares: compiled once per instruction set, by a source that sets BANDITCORE_LANES and defines a
+// Kernel of the functions below.
 #pragma once
 
-#include "beta.h"
-#include "topk.h"
+#include "select.h"
 
 namespace {
 
-BANDITCORE_INLINE void prepare_gamma(Floats shape, double* d, double* c, double* inverse) {
-  const auto boosted = shape < 1.0;
-  const Floats base = select(boosted, shape + 1.0, shape);
-  const Floats less = base - 1.0 / 3.0;
-  store(d, less);
-  store(c, 1.0 / square_root(9.0 * less));
-  store(inverse, select(boosted, 1.0 / shape, 0.0));
-}
+using banditcore::Cells;
+using banditcore::Draws;
+using banditcore::Range;
 
-void prepare(Arms& arms, const double* a, const double* b, const double* weight) {
-  double heaviest = 0.0;
-  for (std::int64_t at = 0; weight && at < arms.size; ++at) {
-    const double value = weight[arms.arm[at]];
-    heaviest = value > heaviest ? value : heaviest;
+Range range(const double* values, std::int64_t size) {
+  // Chains of their own: each waits for itself.
+  constexpr int kChains = 4;
+  Floats low_of[kChains], high_of[kChains], sum_of[kChains];
+  for (int chain = 0; chain < kChains; ++chain) {
+    low_of[chain] = all_floats(__builtin_inf());
+    high_of[chain] = all_floats(kMinusInfinity);
+    sum_of[chain] = all_floats(0.0);
   }
-  if (weight) arms.log_scale = logarithm(heaviest);
-  for (std::int64_t at = 0; at < arms.padded; at += kLanes) {
-    Floats shape_a = Floats{} + 1.0, shape_b = shape_a, value = shape_a;
-    for (int lane = 0; lane < kLanes && at + lane < arms.size; ++lane) {
-      const std::uint32_t arm = arms.arm[at + lane];
-      shape_a = with_lane(shape_a, lane, a[arm]);
-      shape_b = with_lane(shape_b, lane, b[arm]);
-      if (weight) value = with_lane(value, lane, weight[arm]);
-    }
-    prepare_gamma(shape_a, arms.d_a + at, arms.c_a + at, arms.inverse_a + at);
-    prepare_gamma(shape_b, arms.d_b + at, arms.c_b + at, arms.inverse_b + at);
-    store(arms.centre + at, logarithm(load(arms.d_a + at) / load(arms.d_b + at)));
-    if (weight) {
-      store(arms.log_weight + at, logarithm(value));
-      // Relative, so that no product overflows; a tiny one is raised, which lets the arm through to the exact test.
-      const Floats relative = value / heaviest;
-      store(arms.weight + at, select(relative < 0x1p-400, 0x1p-400, relative));
+  std::int64_t at = 0;
+  for (; at + kChains * kLanes <= size; at += kChains * kLanes) {
+    for (int chain = 0; chain < kChains; ++chain) {
+      const Floats pack = load(values + at + chain * kLanes);
+      low_of[chain] = lesser(pack, low_of[chain]);
+      high_of[chain] = greatest(pack, high_of[chain]);
+      sum_of[chain] = fused(pack, 0.0, sum_of[chain]);  // NaN once a value is NaN or infinite
     }
   }
+  double low = __builtin_inf(), high = kMinusInfinity, nan = 0.0;
+  for (int chain = 0; chain < kChains; ++chain) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      low = lesser(lane_of(low_of[chain], lane), low);
+      high = greatest(lane_of(high_of[chain], lane), high);
+      nan += lane_of(sum_of[chain], lane);
+    }
+  }
+  for (; at < size; ++at) {
+    low = lesser(values[at], low);
+    high = greatest(values[at], high);
+    nan += values[at] * 0.0;
+  }
+  return {low + nan, high + nan};
 }
 
-// Calls use(at, draws) for blocks of drawn arms, in order.
-template <class Use>
-BANDITCORE_INLINE void each_block(const Arms& arms, StreamKey key, std::uint64_t row, Use use) {
-  Draws draws;
-  for (std::int64_t at = 0; at < arms.size; at += kBlock) {
-    draw_block(arms, at, key, row, draws);
-    use(at, draws);
+// Calls use(row, arm, cells) for every drawn row of every tile: rows from `row` on, each of the tile's arms.
+// make(tile, cells, row) draws.
+template <class Make, class Use>
+BANDITCORE_INLINE void each_tile(const Arms& arms, const Cells& cells, Tile& tile, Make make, Use use) {
+  const std::int64_t width = cells.arm_end - cells.arm_begin;
+  if (width <= kTile / 2) {
+    const std::int64_t rows = cells.row_end - cells.row_begin, most = kTile / width;
+    const int copies = static_cast<int>(rows < most ? rows : most), arms_of = static_cast<int>(width);
+    prepare(arms, cells.arm_begin, arms_of, copies, tile);
+    for (std::int64_t row = cells.row_begin; row < cells.row_end; row += copies) {
+      const std::int64_t left = cells.row_end - row;
+      const int now = static_cast<int>(left < copies ? left : copies);
+      make(now * arms_of, cells.first_row + static_cast<std::uint64_t>(row));
+      use(row, now, cells.arm_begin);
+    }
+    return;
+  }
+  for (std::int64_t arm = cells.arm_begin; arm < cells.arm_end; arm += kTile) {
+    const int count = static_cast<int>(cells.arm_end - arm < kTile ? cells.arm_end - arm : kTile);
+    prepare(arms, arm, count, 1, tile);
+    for (std::int64_t row = cells.row_begin; row < cells.row_end; ++row) {
+      make(count, cells.first_row + static_cast<std::uint64_t>(row));
+      use(row, 1, arm);
+    }
   }
 }
 
-// Stores a pack, or as many of its lanes as `room` has places for.
-BANDITCORE_INLINE void store_some(double* to, Floats pack, std::int64_t room) {
-  if (room >= kLanes) {
-    store(to, pack);
-  } else {
-    for (int lane = 0; lane < room; ++lane) to[lane] = lane_of(pack, lane);
-  }
-}
+BANDITCORE_INLINE Floats nothing(int, Floats, Floats) { return all_floats(0.0); }
 
-void fill_beta(const Arms& arms, StreamKey key, std::uint64_t row, double* out) {
-  each_block(arms, key, row, [&](std::int64_t at, const Draws& draws) {
-    for (int lane = 0; lane < draws.count; lane += kLanes) {
-      store_some(out + at + lane, beta_pack(arms, at, draws, lane), arms.size - at - lane);
+void fill(const Arms& arms, StreamKey key, const Cells& cells, Draws draws, double* out) {
+  Tile tile;
+  const auto make = [&](int count, std::uint64_t row) {
+    if (draws == Draws::rates) {
+      draw(tile, count, key, row, [&](int at, Floats a, Floats b) { return rate_of(tile, at, a, b); });
+      if (!tile.boosted) return;
+    } else {
+      draw(tile, count, key, row, nothing);
     }
-  });
-}
-
-void fill_log_odds(const Arms& arms, StreamKey key, std::uint64_t row, double* out) {
-  each_block(arms, key, row, [&](std::int64_t at, const Draws& draws) {
-    for (int lane = 0; lane < draws.count; lane += kLanes) {
-      store_some(out + at + lane, log_odds_pack(arms, at, draws, lane), arms.size - at - lane);
-    }
-  });
-}
-
-// Lanes whose key may reach that of the worst candidate kept: a bit each, no logarithm needed. With weight v a key is
-// log(v G_a / (G_a + G_b)), else log(G_a / G_b); `cutoff` is that of the worst one, as a number. It says no only for
-// certain: the slack is far above all rounding, and the limits keep every product finite.
-constexpr double kSlack = 1.0 - 0x1p-36, kLargestCutoff = 0x1p500, kLeastCutoff = 0x1p-500;
-
-BANDITCORE_INLINE double cutoff_of(const Arms& arms, double worst_key) {
-  const double cutoff = exponential(arms.weighted ? worst_key - arms.log_scale : worst_key) * kSlack;
-  return cutoff > kLargestCutoff ? kLargestCutoff : cutoff < kLeastCutoff ? 0.0 : cutoff;
-}
-
-BANDITCORE_INLINE std::uint64_t hopeful(const Arms& arms, std::int64_t at, const Draws& draws, int lane,
-                                        double cutoff) {
-  const Floats base_a = 1.0 + load(draws.w_a + lane), base_b = 1.0 + load(draws.w_b + lane);
-  const Floats gamma_a = load(arms.d_a + at + lane) * (base_a * base_a * base_a);
-  const Floats gamma_b = load(arms.d_b + at + lane) * (base_b * base_b * base_b);
-  if (!arms.weighted) return flags(gamma_a >= cutoff * gamma_b);
-  return flags(load(arms.weight + at + lane) * gamma_a >= cutoff * (gamma_a + gamma_b));
-}
-
-void topk(const Arms& arms, StreamKey key, std::uint64_t row, std::int64_t k, Candidate* heap, std::int32_t* out) {
-  TopK top{heap, k < arms.size ? k : arms.size, 0, row, key};
-  each_block(arms, key, row, [&](std::int64_t at, const Draws& draws) {
-    const std::int64_t left = arms.size - at;
-    std::uint64_t lanes = left >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << left) - 1;
-    if (top.count == top.capacity && !draws.boosted) {
-      const double cutoff = cutoff_of(arms, heap[0].key);
-      std::uint64_t seen = 0;
-      for (int lane = 0; lane < draws.count; lane += kLanes) seen |= hopeful(arms, at, draws, lane, cutoff) << lane;
-      lanes &= seen;
-    }
-    for (int lane = 0; lane < draws.count; lane += kLanes) {
-      std::uint64_t wanted = lanes >> lane & kEveryLane;
-      if (wanted == 0) continue;
-      const Floats odds = log_odds_pack(arms, at, draws, lane);
-      const Floats ranked = arms.weighted ? load(arms.log_weight + at + lane) + log_rate(odds) : odds;
-      for (; wanted != 0; wanted &= wanted - 1) {
-        const int one = __builtin_ctzll(wanted);
-        offer(top, {lane_of(ranked, one), lane_of(odds, one), arms.arm[at + lane + one]});
+    if (tile.boosted) draw_boosts(tile, count, key, row);
+    for (int at = 0; at < count; at += kLanes) {
+      const Floats odds = log_odds_pack(tile, at);
+      if (draws == Draws::log_odds) {
+        store(tile.value + at, odds);
+        continue;
       }
+      // Through the log-odds where a gamma is boosted, since U^(1/a) may underflow; by exp of the smaller side, so that
+      // x keeps its relative precision down to the subnormals.
+      const auto boosted = (load(tile.inverse + at) > 0.0) | (load(tile.inverse + kColumn + at) > 0.0);
+      const Floats tail = exponential(select(odds < 0.0, odds, -odds));
+      store(tile.value + at,
+            select(boosted, select(odds < 0.0, tail, 1.0) / (1.0 + tail), load(tile.value + at)));
+    }
+  };
+  each_tile(arms, cells, tile, make, [&](std::int64_t row, int rows, std::int64_t arm) {
+    // Copies stand one after the other, as their rows do in `out`; they only arise where a row is whole.
+    if (tile.arms == arms.size) {
+      std::memcpy(out + row * arms.size, tile.value, static_cast<std::size_t>(rows) * tile.arms * sizeof *out);
+      return;
+    }
+    for (int copy = 0; copy < rows; ++copy) {
+      std::memcpy(out + (row + copy) * arms.size + arm, tile.value + copy * tile.arms, tile.arms * sizeof *out);
     }
   });
-  finish(top, k, out);
+}
+
+void scan(const Arms& arms, StreamKey key, const Cells& cells, TopK* tops) {
+  Tile tile;
+  const bool weighted = arms.weight != nullptr;
+  const Ranking ranking = {weighted, arms.boosted || (weighted && arms.lightest < arms.heaviest * 0x1p-400)};
+  const auto make = [&](int count, std::uint64_t row) {
+    if (ranking.exact) {
+      draw(tile, count, key, row, nothing);
+      if (tile.boosted) draw_boosts(tile, count, key, row);
+      for (int at = 0; at < count; at += kLanes) {
+        const Floats weight = ranking.weighted ? load(tile.weight + at) : all_floats(1.0);
+        store(tile.value + at, key_of(log_odds_pack(tile, at), weight, ranking));
+      }
+    } else if (ranking.weighted) {
+      const double scale = 1.0 / arms.heaviest;
+      draw(tile, count, key, row, [&](int at, Floats a, Floats b) {
+        return load(tile.weight + at) * scale * rate_of(tile, at, a, b);  // relative: no product overflows
+      });
+    } else {
+      draw(tile, count, key, row, [&](int at, Floats a, Floats b) { return odds_of(tile, at, a, b); });
+    }
+  };
+  each_tile(arms, cells, tile, make, [&](std::int64_t row, int rows, std::int64_t) {
+    for (int copy = 0; copy < rows; ++copy) {
+      const std::uint64_t number = cells.first_row + static_cast<std::uint64_t>(row + copy);
+      select_cells(tile, copy * tile.arms, tile.arms, ranking, {key, number}, tops[row + copy - cells.row_begin]);
+    }
+  });
 }
 
 void philox_block(const std::uint32_t counter[4], StreamKey key, std::uint32_t out[4]) {

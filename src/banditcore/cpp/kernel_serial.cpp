@@ -3,5 +3,5 @@
 #include "kernel_body.h"
 
 const banditcore::Kernel banditcore::kernel_serial = {
-    "serial", kLanes, prepare, fill_beta, fill_log_odds, topk, philox_block,
+    "serial", kLanes, range, fill, scan, finish, merge, philox_block,
 };

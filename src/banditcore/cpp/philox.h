@@ -18,6 +18,7 @@ enum Purpose : std::uint32_t {
   kTie = 3,        // order of arms whose keys are equal
   kRedrawA = 4,    // the normal of a later attempt for the first gamma
   kRedrawB = 5,    // the same for the second
+                   // 6: points of the race
 };
 
 template <class W>
@@ -36,15 +37,14 @@ BANDITCORE_INLINE Block<W> philox(W c0, W c1, W c2, W c3, banditcore::StreamKey 
     const W p0 = multiply_low(c0, kMultiplier0);
     const W p1 = multiply_low(c2, kMultiplier1);
     // Garbage above bit 31 is harmless until the end: multiply_low reads the low half only.
-    c0 = (p1 >> 32) ^ c1 ^ static_cast<std::uint64_t>(k0);
-    c2 = (p0 >> 32) ^ c3 ^ static_cast<std::uint64_t>(k1);
+    c0 = xor_of(p1 >> 32, c1, W{} + static_cast<std::uint64_t>(k0));
+    c2 = xor_of(p0 >> 32, c3, W{} + static_cast<std::uint64_t>(k1));
     c1 = p1;
     c3 = p0;
     k0 += kWeyl0;
     k1 += kWeyl1;
   }
-  constexpr std::uint64_t kHalf = 0xffffffffu;
-  return {(c0 & kHalf) | (c1 << 32), (c2 & kHalf) | (c3 << 32)};
+  return {joined(c0, c1), joined(c2, c3)};
 }
 
 template <class W>

@@ -83,8 +83,10 @@ struct Race {
   const double* a = nullptr;
   const double* b = nullptr;
   const double* log_weight = nullptr;     // if weighted
-  const double* entry = nullptr;          // (cells + 1,): y at the left knot of each cell, then bottom
-  const std::uint16_t* enters = nullptr;  // first cell of each arm; `cells` if it stays out
+  std::int64_t levels = 0;
+  const double* entry = nullptr;          // (levels,): y above which arms are drawn from the rest; last, the bottom
+  const std::uint16_t* level = nullptr;   // where in `entry`; the last if the arm stays out of the tables
+  const std::uint16_t* enters = nullptr;  // first cell of each arm that is in the tables
   const std::uint16_t* stays = nullptr;   // cells it is in
   const std::uint32_t* knots = nullptr;   // where the arm's knots begin in `rate` and `lift`
   const float* rate = nullptr;            // dM/dy of an arm at its knots, entry first
@@ -99,7 +101,7 @@ struct RacePending {
 };
 
 // Working memory of one thread.
-struct RaceScratch {
+struct alignas(64) RaceScratch {  // a line of its own: threads write to theirs
   RacePending* pending = nullptr;  // `pending_places` of them
   std::int64_t pending_places = 0;
   std::uint64_t* seen = nullptr;   // hash set of `seen_mask` + 1 places: generation in the high half, arm in the low

@@ -80,20 +80,28 @@ BANDITCORE_INLINE double depth_share_slope(double left_slope, double right_slope
   return left_slope + s * (2.0 * (3.0 - 2.0 * left_slope - right_slope) + s * 3.0 * (left_slope + right_slope - 2.0));
 }
 
-// Log of a rate inside a cell of `depth`, a share v down: the quintic through its logarithm and first two
-// derivatives at both ends. `slope` and `curve` are of minus the log-density there, by y.
-BANDITCORE_INLINE double log_rate_inside(double rate0, double slope0, double curve0, double rate1, double slope1,
-                                         double curve1, double depth, double v) {
-  const double p0 = logarithm(rate0), p1 = logarithm(rate1);
-  // d log r / dy = -slope - r; going down reverses the sign of the first derivative.
-  const double d0 = depth * (slope0 + rate0), d1 = depth * (slope1 + rate1);
-  const double c0 = depth * depth * (-curve0 + rate0 * (slope0 + rate0));
-  const double c1 = depth * depth * (-curve1 + rate1 * (slope1 + rate1));
-  const double rise = p1 - p0;
-  const double q3 = 10.0 * rise - 6.0 * d0 - 4.0 * d1 - 1.5 * c0 + 0.5 * c1;
-  const double q4 = -15.0 * rise + 8.0 * d0 + 7.0 * d1 + 1.5 * c0 - c1;
-  const double q5 = 6.0 * rise - 3.0 * d0 - 3.0 * d1 - 0.5 * c0 + 0.5 * c1;
-  return p0 + v * (d0 + v * (0.5 * c0 + v * (q3 + v * (q4 + v * q5))));
-}
+// Log of a rate inside a cell of `depth`: the quintic through its logarithm and first two derivatives at both ends.
+// `slope` and `curve` are of minus the log-density there, by y.
+class LogRate {
+ public:
+  LogRate(double rate0, double slope0, double curve0, double rate1, double slope1, double curve1, double depth)
+      : p_(logarithm(rate0)) {
+    // d log r / dy = -slope - r; going down reverses the sign of the first derivative.
+    d_ = depth * (slope0 + rate0);
+    const double d1 = depth * (slope1 + rate1);
+    const double c0 = depth * depth * (-curve0 + rate0 * (slope0 + rate0));
+    const double c1 = depth * depth * (-curve1 + rate1 * (slope1 + rate1));
+    const double rise = logarithm(rate1) - p_;
+    q2_ = 0.5 * c0;
+    q3_ = 10.0 * rise - 6.0 * d_ - 4.0 * d1 - 1.5 * c0 + 0.5 * c1;
+    q4_ = -15.0 * rise + 8.0 * d_ + 7.0 * d1 + 1.5 * c0 - c1;
+    q5_ = 6.0 * rise - 3.0 * d_ - 3.0 * d1 - 0.5 * c0 + 0.5 * c1;
+  }
+  // A share v of the depth down.
+  double at(double v) const { return p_ + v * (d_ + v * (q2_ + v * (q3_ + v * (q4_ + v * q5_)))); }
+
+ private:
+  double p_, d_, q2_, q3_, q4_, q5_;
+};
 
 }  // namespace

@@ -1,91 +1,93 @@
 #include "rows.h"
 
 #include <algorithm>
-#include <atomic>
-#include <system_error>
-#include <thread>
+
+#include "pool.h"
 
 namespace banditcore {
 namespace {
 
-// Calls work(thread, begin, end) over pieces of 0 .. rows until none is left. Threads live for one call: a pool
-// would not survive a fork.
-template <class Work>
-void share_rows(std::int64_t rows, int threads, Work work) noexcept {
-  const int wanted = static_cast<int>(std::min<std::int64_t>(threads, rows));
-  if (wanted <= 1) {
-    work(0, 0, rows);
-    return;
-  }
-  const std::int64_t piece = std::max<std::int64_t>(1, rows / (8 * wanted));
-  std::atomic<std::int64_t> next{0};
-  const auto run = [&](int thread) {
-    for (;;) {
-      const std::int64_t begin = next.fetch_add(piece, std::memory_order_relaxed);
-      if (begin >= rows) return;
-      work(thread, begin, std::min(rows, begin + piece));
-    }
-  };
-  constexpr int kMost = 256;
-  std::thread others[kMost];
-  int started = 0;
-  try {
-    for (int thread = 1; thread < std::min(wanted, kMost); ++thread) {
-      others[started] = std::thread(run, thread);
-      ++started;
-    }
-  } catch (const std::exception&) {
-    // No thread or no memory for one: those that run, this one at least, take all pieces.
-  }
-  run(0);
-  for (int thread = 0; thread < started; ++thread) others[thread].join();
-}
+constexpr std::int64_t kMostUnitRows = 128;  // of a top-k: its heaps should stay in the cache
+
+std::int64_t units(std::int64_t whole, std::int64_t unit) { return (whole + unit - 1) / unit; }
 
 }  // namespace
 
-Columns::Columns(const Kernel& kernel, const double* a, const double* b, const double* weight,
-                 const std::int32_t* arm, std::int64_t size) {
-  const std::int64_t padded = (size + kPadding - 1) / kPadding * kPadding;
-  arms_.size = size;
-  arms_.padded = padded;
-  arms_.weighted = weight != nullptr;
-  floats_.reset(new double[9 * padded]);
-  indices_.reset(new std::uint32_t[padded]);
-  double** const columns[] = {&arms_.d_a, &arms_.c_a,       &arms_.inverse_a, &arms_.d_b,
-                              &arms_.c_b, &arms_.inverse_b, &arms_.centre,    &arms_.log_weight,
-                              &arms_.weight};
-  double* at = floats_.get();
-  for (double** column : columns) {
-    *column = at;
-    at += padded;
-  }
-  arms_.arm = indices_.get();
-  for (std::int64_t place = 0; place < padded; ++place) {
-    const bool real = place < size;
-    arms_.arm[place] = static_cast<std::uint32_t>(real && arm ? arm[place] : place);
-  }
-  kernel.prepare(arms_, a, b, weight);
+Fill::Fill(const Kernel& kernel, const Arms& arms, StreamKey key, std::uint64_t first_row, std::int64_t rows,
+           int threads, std::int64_t block, Draws draws, double* out)
+    : kernel_(kernel), arms_(arms), key_(key), first_row_(first_row), rows_(rows), threads_(threads), draws_(draws),
+      out_(out) {
+  const std::int64_t unit = std::min(kUnitDraws, block);
+  unit_rows_ = std::clamp<std::int64_t>(unit / arms.size, 1, std::max<std::int64_t>(1, units(rows, 4 * threads)));
+  unit_arms_ = unit_rows_ > 1 ? arms.size : std::min(arms.size, unit);
+  row_units_ = units(rows, unit_rows_);
+  arm_units_ = units(arms.size, unit_arms_);
+  block_units_ = std::max<std::int64_t>(1, block / (unit_rows_ * unit_arms_)) * threads;
 }
 
-Heaps::Heaps(int threads, std::int64_t places)
-    : threads_(threads), places_(places), heaps_(static_cast<std::size_t>(threads) * places) {}
-
-void fill_rows(const Kernel& kernel, const Arms& arms, StreamKey key, std::uint64_t first, std::int64_t rows,
-               int threads, Draws draws, double* out) noexcept {
-  const auto fill = draws == Draws::rates ? kernel.fill_beta : kernel.fill_log_odds;
-  share_rows(rows, threads, [=, &arms](int, std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row) fill(arms, key, first + row, out + row * arms.size);
+bool Fill::advance() noexcept {
+  const std::int64_t end = std::min(next_ + block_units_, row_units_ * arm_units_);
+  share(next_, end, threads_, [this](int, std::int64_t unit) {
+    const std::int64_t row = unit / arm_units_ * unit_rows_, arm = unit % arm_units_ * unit_arms_;
+    const Cells cells = {first_row_, row, std::min(row + unit_rows_, rows_), arm,
+                         std::min(arm + unit_arms_, arms_.size)};
+    kernel_.fill(arms_, key_, cells, draws_, out_);
   });
+  next_ = end;
+  return next_ < row_units_ * arm_units_;
 }
 
-void topk_rows(const Kernel& kernel, const Arms& arms, StreamKey key, std::uint64_t first, std::int64_t rows,
-               std::int64_t k, Heaps& heaps, std::int32_t* out) noexcept {
-  share_rows(rows, heaps.threads(), [&, key, first, k, out](int thread, std::int64_t begin, std::int64_t end) {
-    Candidate* const heap = heaps.of(thread);
-    for (std::int64_t row = begin; row < end; ++row) {
-      kernel.topk(arms, key, first + row, k, heap, out + row * k);
+Ranks::Ranks(const Kernel& kernel, const Arms& arms, StreamKey key, std::uint64_t first_row, std::int64_t rows,
+             std::int64_t k, int threads, std::int64_t block, std::int32_t* out)
+    : kernel_(kernel), arms_(arms), key_(key), first_row_(first_row), rows_(rows), k_(k), threads_(threads), out_(out) {
+  const std::int64_t unit = std::min(kUnitDraws, block), kept = std::min(k, arms.size);
+  unit_rows_ = std::clamp<std::int64_t>(unit / arms.size, 1,
+                                        std::clamp<std::int64_t>(units(rows, 4 * threads), 1, kMostUnitRows));
+  unit_arms_ = unit_rows_ > 1 ? arms.size : std::min(arms.size, unit);
+  row_units_ = units(rows, unit_rows_);
+  arm_units_ = units(arms.size, unit_arms_);
+  block_units_ = std::max<std::int64_t>(1, block / (unit_rows_ * unit_arms_)) * threads;
+  tops_.reset(new TopK[threads * unit_rows_]);
+  candidates_.reset(new Candidate[threads * unit_rows_ * kept]);
+  for (std::int64_t at = 0; at < threads * unit_rows_; ++at) tops_[at] = {candidates_.get() + at * kept, kept, 0};
+}
+
+void Ranks::whole_rows(int thread, std::int64_t unit) noexcept {
+  TopK* const tops = tops_.get() + thread * unit_rows_;
+  const Cells cells = {first_row_, unit * unit_rows_, std::min((unit + 1) * unit_rows_, rows_), 0, arms_.size};
+  kernel_.scan(arms_, key_, cells, tops);
+  for (std::int64_t row = cells.row_begin; row < cells.row_end; ++row) {
+    kernel_.finish(tops[row - cells.row_begin], key_, first_row_ + static_cast<std::uint64_t>(row), k_, out_ + row * k_);
+  }
+}
+
+void Ranks::part_of_row(int thread, std::int64_t unit) noexcept {
+  const std::int64_t row = unit / arm_units_, arm = unit % arm_units_ * unit_arms_;
+  const Cells cells = {first_row_, row, row + 1, arm, std::min(arm + unit_arms_, arms_.size)};
+  kernel_.scan(arms_, key_, cells, tops_.get() + thread);
+}
+
+bool Ranks::advance() noexcept {
+  if (arm_units_ == 1) {
+    const std::int64_t end = std::min(next_ + block_units_, row_units_);
+    share(next_, end, threads_, [this](int thread, std::int64_t unit) { whole_rows(thread, unit); });
+    next_ = end;
+    return next_ < row_units_;
+  }
+  // A long row: its parts go to all threads, and the best of each thread are brought together at its end.
+  const std::int64_t row = next_ / arm_units_, row_end = (row + 1) * arm_units_;
+  const std::int64_t end = std::min(next_ + block_units_, row_end);
+  share(next_, end, threads_, [this](int thread, std::int64_t unit) { part_of_row(thread, unit); });
+  next_ = end;
+  if (end == row_end) {
+    const std::uint64_t number = first_row_ + static_cast<std::uint64_t>(row);
+    for (int thread = 1; thread < threads_; ++thread) {
+      kernel_.merge(tops_[thread], key_, number, tops_[0]);
+      tops_[thread].count = 0;
     }
-  });
+    kernel_.finish(tops_[0], key_, number, k_, out_ + row * k_);
+  }
+  return next_ < rows_ * arm_units_;
 }
 
 }  // namespace banditcore

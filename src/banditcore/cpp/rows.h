@@ -1,48 +1,56 @@
-// Runs a kernel over rows, on one thread or several.
+// Runs a kernel over rows and arms, on one thread or several, in blocks short enough to stop between.
 #pragma once
 
 #include <cstdint>
 #include <memory>
-#include <vector>
 
 #include "kernel.h"
 
 namespace banditcore {
 
-// Owns the columns of the arms in play. Throws std::bad_alloc.
-class Columns {
+// Work is handed to threads in units of about this many draws: rows, or arms of one row.
+constexpr std::int64_t kUnitDraws = 1 << 16;
+
+// One call of fill, or of topk. `advance` does one more block of about `block` draws a thread; true while there is more.
+class Fill {
  public:
-  // `arm`: (size,) indices into a, b and weight, or null for all of 0 .. size - 1. weight may be null.
-  Columns(const Kernel& kernel, const double* a, const double* b, const double* weight, const std::int32_t* arm,
-          std::int64_t size);
-  const Arms& arms() const { return arms_; }
+  Fill(const Kernel& kernel, const Arms& arms, StreamKey key, std::uint64_t first_row, std::int64_t rows, int threads,
+       std::int64_t block, Draws draws, double* out);
+  bool advance() noexcept;
 
  private:
-  Arms arms_;
-  std::unique_ptr<double[]> floats_;
-  std::unique_ptr<std::uint32_t[]> indices_;
-};
-
-// Working memory of the threads of one call. Throws std::bad_alloc.
-class Heaps {
- public:
-  Heaps(int threads, std::int64_t places);
-  Candidate* of(int thread) { return heaps_.data() + thread * places_; }
-  int threads() const { return threads_; }
-
- private:
+  const Kernel& kernel_;
+  const Arms arms_;
+  StreamKey key_;
+  std::uint64_t first_row_;
+  std::int64_t rows_;
   int threads_;
-  std::int64_t places_;
-  std::vector<Candidate> heaps_;
+  Draws draws_;
+  double* out_;
+  std::int64_t unit_rows_, unit_arms_, row_units_, arm_units_, block_units_, next_ = 0;
 };
 
-enum class Draws { rates, log_odds };
+class Ranks {
+ public:
+  // Throws std::bad_alloc.
+  Ranks(const Kernel& kernel, const Arms& arms, StreamKey key, std::uint64_t first_row, std::int64_t rows, std::int64_t k,
+        int threads, std::int64_t block, std::int32_t* out);
+  bool advance() noexcept;
 
-// Rows first .. first + rows - 1. `out` is (rows, size) or (rows, k), row by row. Neither throws: a thread that
-// cannot be started leaves its rows to the others, and an answer depends on no thread.
-void fill_rows(const Kernel& kernel, const Arms& arms, StreamKey key, std::uint64_t first, std::int64_t rows,
-               int threads, Draws draws, double* out) noexcept;
-void topk_rows(const Kernel& kernel, const Arms& arms, StreamKey key, std::uint64_t first, std::int64_t rows,
-               std::int64_t k, Heaps& heaps, std::int32_t* out) noexcept;
+ private:
+  void whole_rows(int thread, std::int64_t unit) noexcept;
+  void part_of_row(int thread, std::int64_t unit) noexcept;
+
+  const Kernel& kernel_;
+  const Arms arms_;
+  StreamKey key_;
+  std::uint64_t first_row_;
+  std::int64_t rows_, k_;
+  int threads_;
+  std::int32_t* out_;
+  std::int64_t unit_rows_, unit_arms_, row_units_, arm_units_, block_units_, next_ = 0;
+  std::unique_ptr<TopK[]> tops_;             // (threads, unit_rows)
+  std::unique_ptr<Candidate[]> candidates_;  // (threads, unit_rows, kept)
+};
 
 }  // namespace banditcore

@@ -1,0 +1,196 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: autotestdict=False, auto_pickle=False
+"""Binds the race. `banditcore.thompson_sampler` is the validated door; tests turn knobs here.
+
+Callers have checked every array: C-contiguous, of equal lengths, finite, positive, in range.
+"""
+
+import os
+
+cimport cython
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+
+import numpy as np
+
+
+cdef extern from "race.h" namespace "banditcore" nogil:
+    cppclass StreamKey:
+        uint32_t low
+        uint32_t high
+    cppclass RaceHead:
+        double time
+        uint32_t arm
+    cppclass Race:
+        const RaceHead* head
+        int64_t size, cells, phases, heads
+        double rest, pace, end, bottom
+    cppclass RaceBans:
+        const uint64_t* all
+        const int32_t* per_row
+        int64_t per_row_size
+
+cdef extern from "race_tables.h" namespace "banditcore" nogil:
+    cppclass RaceTables:
+        RaceTables(const double* a, const double* b, const double* weight, int64_t n) except +
+        const Race& race() noexcept
+        size_t bytes() noexcept
+
+cdef extern from "race_rows.h" namespace "banditcore" nogil:
+    cppclass RaceMemory:
+        RaceMemory(const Race& race, int threads, int64_t k, int64_t bans_a_row) except +
+    ctypedef void* RaceRowsPointer "banditcore::RaceRows"
+    RaceRowsPointer choose_race(const char* kernel) noexcept
+    const char* race_kernels() noexcept
+    void race_topk(RaceRowsPointer run, const Race& race, StreamKey key, uint64_t first,
+                   int64_t rows, int64_t k, const RaceBans& bans, RaceMemory& memory,
+                   int32_t* out) noexcept
+
+
+# Decisions between two looks at pending signals, a thread.
+BLOCK_ROWS = 1 << 16
+
+
+cdef object _empty = np.empty
+cdef object _int32 = np.dtype(np.int32)
+
+# A kernel that this module has not, or an unset variable, means the best one: all give the same
+# bits. `banditcore.sampling` refuses names that no kernel has.
+cdef RaceRowsPointer _run = choose_race(os.environ.get("BANDITCORE_KERNEL", "").encode())
+
+cdef uint64_t _forks = 0
+
+
+def _count_fork():
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
+
+
+def kernel_names():
+    """Return the names of the race's kernels that this machine can run, best first."""
+    return tuple(race_kernels().decode().split())
+
+
+@cython.final
+cdef class Seeds:
+    """Keys that no other call gets: a counter under a key from the system, renewed after a fork."""
+
+    cdef uint64_t key, count, forks
+
+    def __cinit__(self):
+        self._renew()
+
+    cdef _renew(self):
+        self.key = int.from_bytes(os.urandom(8), "little")
+        self.forks = _forks
+        self.count = 0
+
+    cpdef uint64_t next(self):
+        """Return the next key: a bijection of the count, so none comes twice."""
+        cdef uint64_t z
+        if self.forks != _forks:
+            self._renew()
+        self.count += 1
+        # SplitMix64 (Steele, Lea and Flood, OOPSLA 2014)
+        z = self.key + self.count * <uint64_t>0x9E3779B97F4A7C15
+        z = (z ^ (z >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
+        z = (z ^ (z >> 27)) * <uint64_t>0x94D049BB133111EB
+        return z ^ (z >> 31)
+
+
+@cython.final
+cdef class Tables:
+    """The tables of one race. Immutable once built."""
+
+    cdef RaceTables* tables
+
+    def __cinit__(self, const double[::1] alpha, const double[::1] beta, const double[::1] weight):
+        cdef const double* values = &weight[0] if weight is not None else NULL
+        cdef int64_t n = alpha.shape[0]
+        cdef const double* a = &alpha[0]
+        cdef const double* b = &beta[0]
+        with nogil:
+            self.tables = new RaceTables(a, b, values, n)
+
+    def __dealloc__(self):
+        del self.tables
+
+    @property
+    def nbytes(self):
+        """Memory the tables hold, in bytes."""
+        return self.tables.bytes()
+
+    @property
+    def figures(self):
+        """What the race looks like inside: sizes and expected numbers."""
+        cdef const Race* race = &self.tables.race()
+        return {
+            "cells": race.cells, "phases": race.phases, "heads": race.heads, "rest": race.rest,
+            "pace": race.pace, "end": race.end, "bottom": race.bottom,
+        }
+
+    @property
+    def heads(self):
+        """Arms that leave the tables, by the time they do: a list of (time, arm)."""
+        cdef const Race* race = &self.tables.race()
+        return [(race.head[i].time, race.head[i].arm) for i in range(race.heads)]
+
+    def one(self, int64_t k, uint64_t key):
+        """Return the best k arms of row 0, (k,) int32."""
+        cdef StreamKey stream
+        cdef RaceBans none
+        cdef RaceMemory* memory = NULL
+        answer = _empty(k, _int32)
+        cdef int32_t[::1] out = answer
+        stream.low = <uint32_t>key
+        stream.high = <uint32_t>(key >> 32)
+        none.all = NULL
+        none.per_row = NULL
+        none.per_row_size = 0
+        with nogil:
+            memory = new RaceMemory(self.tables.race(), 1, k, 0)
+            race_topk(_run, self.tables.race(), stream, 0, 1, k, none, memory[0], &out[0])
+            del memory
+        return answer
+
+    def topk(self, int32_t[:, ::1] out, uint64_t key, int threads, kernel=None,
+             const uint64_t[::1] banned=None, const int32_t[:, ::1] bans=None,
+             uint64_t first_row=0, int64_t block=BLOCK_ROWS):
+        """Fill `out`, (rows, k). `banned` has a bit an arm; `bans` are per row, -1 ignored."""
+        cdef int64_t rows = out.shape[0], k = out.shape[1], at = 0, step
+        cdef StreamKey stream
+        cdef RaceBans here
+        cdef RaceMemory* memory = NULL
+        cdef RaceRowsPointer run = _run
+        if kernel is not None:
+            run = choose_race(kernel.encode())
+        stream.low = <uint32_t>key
+        stream.high = <uint32_t>(key >> 32)
+        here.all = NULL
+        here.per_row = NULL
+        here.per_row_size = 0
+        if banned is not None:
+            here.all = &banned[0]
+        if bans is not None and bans.shape[1] > 0:
+            here.per_row_size = bans.shape[1]
+        if rows == 0 or k == 0:
+            return
+        with nogil:
+            try:
+                memory = new RaceMemory(self.tables.race(), threads, k, here.per_row_size)
+                step = block * threads
+                while at < rows:
+                    if here.per_row_size > 0:
+                        here.per_row = &bans[at, 0]
+                    race_topk(run, self.tables.race(), stream, first_row + at,
+                              min(step, rows - at), k, here, memory[0], &out[at, 0])
+                    at += step
+                    if at < rows:
+                        with gil:
+                            PyErr_CheckSignals()
+            finally:
+                del memory

@@ -1,0 +1,39 @@
+// Builds and owns the tables of a race.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "race.h"
+
+namespace banditcore {
+
+class RaceTables {
+ public:
+  // a, b: (n,) within 1e-100 .. 1e100; weight: (n,) positive, or null. Throws std::bad_alloc, or
+  // std::length_error for tables beyond 2^32 slots.
+  RaceTables(const double* a, const double* b, const double* weight, std::int64_t n);
+  RaceTables(const RaceTables&) = delete;
+  RaceTables& operator=(const RaceTables&) = delete;
+  const Race& race() const { return race_; }
+  std::size_t bytes() const;
+
+ private:
+  friend class RaceBuilder;
+
+  Race race_;
+  std::vector<double> a_, b_, log_weight_, entry_;
+  std::vector<RaceCell> cell_;
+  std::vector<RaceShape> shape_;
+  std::vector<RacePhase> phase_;
+  std::vector<RaceSlot> slot_;
+  std::vector<RaceHead> head_;
+  std::vector<RaceRest> rest_;
+  std::vector<std::uint16_t> enters_, stays_, level_;
+  std::vector<std::uint32_t> knots_;
+  std::vector<float> rate_;
+  std::vector<std::uint8_t> lift_, is_head_;
+};
+
+}  // namespace banditcore
