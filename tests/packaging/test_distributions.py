@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 # Made by builds, tools and tests, or of use in a clone only.
 NOT_SHIPPED = shutil.ignore_patterns(
-    ".*", "build", "dist", "venv", "*.egg-info", "__pycache__", "*.pyc", "*.so", "_sampling.cpp"
+    ".*", "build", "dist", "venv", "*.egg-info", "__pycache__", "*.pyc", "*.so", "_*.cpp"
 )
 
 pytestmark = pytest.mark.slow
@@ -98,6 +97,7 @@ def test_the_sdist_is_the_whole_project(sources: frozenset[str], built: Path) ->
     for needed in (
         "_sampling.pyx",
         "_sampling.pyi",
+        "_race.pyx",
         "py.typed",
         "cpp/kernel.h",
         "cpp/dispatch.cpp",
@@ -114,11 +114,13 @@ def test_the_wheel_has_what_runs_and_no_sources(sources: frozenset[str], built: 
     runs = {path for path in package if Path(path).suffix in {".py", ".pyi", ".lua"}}
     info = f"banditcore-{version()}.dist-info"
     described = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "top_level.txt"}
-    [compiled] = [path for path in members if path.endswith(".so")]
-    assert re.fullmatch(r"banditcore/_sampling\.[\w.-]+\.so", compiled)
+    compiled = {path for path in members if path.endswith(".so")}
+    names = sorted(path.partition(".")[0] for path in compiled)
+    assert names == ["banditcore/_race", "banditcore/_sampling"]
     assert members == (
         runs
-        | {compiled, "banditcore/py.typed", f"{info}/licenses/LICENSE"}
+        | compiled
+        | {"banditcore/py.typed", f"{info}/licenses/LICENSE"}
         | {f"{info}/{name}" for name in described}
     )
 
