@@ -15,12 +15,16 @@ from numpy.typing import NDArray
 from banditcore.cli.arguments import positive
 from banditcore.cli.output import Output, Shown
 from banditcore.sampling import active_kernel, sample_beta, thompson_topk
+from banditcore.thompson_sampler import ThompsonSampler
 
 HELP = "compare sampling with numpy on this machine"
 
+_UNITS = {"ns": 1e9, "us": 1e6}  # in a second
 _K = 10
 _ARMS = (100, 1_000, 10_000)
 _DRAWS = 2_000_000  # arms x rows of one timed call
+_DECISIONS = 50_000  # of a sampler in one timed call
+_SINGLES = 200  # calls of one row that are timed together
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -83,13 +87,14 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Contest:
-    """One piece of work for both; `scale` turns seconds of a call into the unit of one."""
+    """One kind of work for both, and how many pieces of it a call of each does."""
 
     what: str
     unit: str
-    scale: float
     ours: Callable[[], object]
+    pieces: int
     numpys: Callable[[], object]
+    numpys_pieces: int
 
 
 def _contests(rng: np.random.Generator, arms: int, *, threads: int) -> Iterator[_Contest]:
@@ -98,17 +103,41 @@ def _contests(rng: np.random.Generator, arms: int, *, threads: int) -> Iterator[
     yield _Contest(
         f"Beta draw, {arms:,} arms",
         "ns",
-        1e9 / (size * arms),
         lambda: sample_beta(alpha, beta, size=size, threads=threads),
+        size * arms,
         lambda: rng.beta(alpha, beta, size=(size, arms)),
+        size * arms,
     )
     yield _Contest(
-        f"top-{_K} decision, {arms:,} arms",
+        f"top-{_K} of {arms:,} arms, drawn directly",
         "us",
-        1e6 / size,
         lambda: thompson_topk(alpha, beta, _K, size=size, threads=threads),
+        size,
         lambda: _numpy_topk(rng, alpha, beta, size),
+        size,
     )
+    yield _Contest(
+        f"top-{_K} of {arms:,} arms, one at a time",
+        "us",
+        lambda: _repeat(lambda: thompson_topk(alpha, beta, _K, threads=threads)),
+        _SINGLES,
+        lambda: _repeat(lambda: _numpy_topk(rng, alpha, beta, 1)),
+        _SINGLES,
+    )
+    sampler = ThompsonSampler(alpha, beta)
+    yield _Contest(
+        f"top-{_K} of {arms:,} arms, ThompsonSampler",
+        "us",
+        lambda: sampler.topk(_K, size=_DECISIONS, threads=threads),
+        _DECISIONS,
+        lambda: _numpy_topk(rng, alpha, beta, size),
+        size,
+    )
+
+
+def _repeat(call: Callable[[], object]) -> None:
+    for _ in range(_SINGLES):
+        call()
 
 
 def _posteriors(
@@ -148,13 +177,10 @@ def _time(contest: _Contest, repeats: int) -> _Row:
     for _ in range(repeats):  # in turn, so that both see the same noise
         best_of_ours = min(best_of_ours, _seconds(contest.ours))
         best_of_numpys = min(best_of_numpys, _seconds(contest.numpys))
-    return _Row(
-        contest.what,
-        contest.unit,
-        best_of_ours * contest.scale,
-        best_of_numpys * contest.scale,
-        best_of_numpys / best_of_ours,
-    )
+    in_a_second = _UNITS[contest.unit]
+    ours = best_of_ours * in_a_second / contest.pieces
+    numpys = best_of_numpys * in_a_second / contest.numpys_pieces
+    return _Row(contest.what, contest.unit, ours, numpys, numpys / ours)
 
 
 def _seconds(call: Callable[[], object]) -> float:
