@@ -30,6 +30,9 @@ FILE_ARGS = {
     "kernel_avx2.cpp": ["-mavx2", "-mfma"],
     "kernel_avx512.cpp": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw"],
     "kernel_serial_fma.cpp": ["-mfma"],
+    "race_avx2.cpp": ["-mavx2"],
+    # With avx512dq GCC would turn Philox's 32-bit products into vpmullq, three times as slow.
+    "race_avx512.cpp": ["-mavx512f", "-mavx512cd"],
 }
 
 
@@ -79,6 +82,7 @@ PARTS = {
         "race_avx2.cpp",
         "race_avx512.cpp",
         "race_build.cpp",
+        "race_neon.cpp",
         "race_rows.cpp",
         "race_serial.cpp",
     ),

@@ -3,7 +3,7 @@ from typing import Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK_ROWS: int
+PATIENCE: int
 
 def kernel_names() -> tuple[str, ...]: ...
 
@@ -35,5 +35,6 @@ class Tables:
         banned: NDArray[np.uint64] | None = None,
         bans: NDArray[np.int32] | None = None,
         first_row: int = 0,
-        block: int = ...,
+        unit: int = 0,
+        patience: int = ...,
     ) -> None: ...

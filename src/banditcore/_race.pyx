@@ -9,9 +9,12 @@ import os
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 import numpy as np
+
+from banditcore import _sampling
 
 
 cdef extern from "race.h" namespace "banditcore" nogil:
@@ -36,20 +39,24 @@ cdef extern from "race_tables.h" namespace "banditcore" nogil:
         const Race& race() noexcept
         size_t bytes() noexcept
 
+cdef extern from "pool.h" namespace "banditcore" nogil:
+    cppclass PoolFunctions:
+        unsigned int (*forks)() noexcept
+
 cdef extern from "race_rows.h" namespace "banditcore" nogil:
-    cppclass RaceMemory:
-        RaceMemory(const Race& race, int threads, int64_t k, int64_t bans_a_row) except +
     ctypedef void* RaceRowsPointer "banditcore::RaceRows"
     RaceRowsPointer choose_race(const char* kernel) noexcept
     const char* race_kernels() noexcept
-    void race_topk(RaceRowsPointer run, const Race& race, StreamKey key, uint64_t first,
-                   int64_t rows, int64_t k, const RaceBans& bans, RaceMemory& memory,
-                   int32_t* out) noexcept
+    cppclass RaceCall:
+        RaceCall(const PoolFunctions& pool, RaceRowsPointer run, const Race& race, StreamKey key,
+                 uint64_t first, int64_t rows, int64_t k, const RaceBans& bans, int threads,
+                 int64_t unit, int32_t* out) except +
+        bint advance(int64_t patience) noexcept
 
 
-# Decisions between two looks at pending signals, a thread.
-BLOCK_ROWS = 1 << 16
-
+# Nanoseconds between two looks at pending signals.
+PATIENCE = 50_000_000
+cdef int64_t _PATIENCE = PATIENCE
 
 cdef object _empty = np.empty
 cdef object _int32 = np.dtype(np.int32)
@@ -58,16 +65,9 @@ cdef object _int32 = np.dtype(np.int32)
 # bits. `banditcore.sampling` refuses names that no kernel has.
 cdef RaceRowsPointer _run = choose_race(os.environ.get("BANDITCORE_KERNEL", "").encode())
 
-cdef uint64_t _forks = 0
-
-
-def _count_fork():
-    global _forks
-    _forks += 1
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_count_fork)
+cdef const PoolFunctions* _pool = <const PoolFunctions*>PyCapsule_GetPointer(
+    _sampling.pool, b"banditcore._sampling.pool"
+)
 
 
 def kernel_names():
@@ -79,20 +79,21 @@ def kernel_names():
 cdef class Seeds:
     """Keys that no other call gets: a counter under a key from the system, renewed after a fork."""
 
-    cdef uint64_t key, count, forks
+    cdef uint64_t key, count
+    cdef unsigned int forks
 
     def __cinit__(self):
         self._renew()
 
     cdef _renew(self):
         self.key = int.from_bytes(os.urandom(8), "little")
-        self.forks = _forks
+        self.forks = _pool.forks()
         self.count = 0
 
     cpdef uint64_t next(self):
         """Return the next key: a bijection of the count, so none comes twice."""
         cdef uint64_t z
-        if self.forks != _forks:
+        if self.forks != _pool.forks():
             self._renew()
         self.count += 1
         # SplitMix64 (Steele, Lea and Flood, OOPSLA 2014)
@@ -143,7 +144,7 @@ cdef class Tables:
         """Return the best k arms of row 0, (k,) int32."""
         cdef StreamKey stream
         cdef RaceBans none
-        cdef RaceMemory* memory = NULL
+        cdef RaceCall* call
         answer = _empty(k, _int32)
         cdef int32_t[::1] out = answer
         stream.low = <uint32_t>key
@@ -152,19 +153,24 @@ cdef class Tables:
         none.per_row = NULL
         none.per_row_size = 0
         with nogil:
-            memory = new RaceMemory(self.tables.race(), 1, k, 0)
-            race_topk(_run, self.tables.race(), stream, 0, 1, k, none, memory[0], &out[0])
-            del memory
+            call = new RaceCall(_pool[0], _run, self.tables.race(), stream, 0, 1, k, none, 1, 0,
+                                &out[0])
+            call.advance(0)
+            del call
         return answer
 
     def topk(self, int32_t[:, ::1] out, uint64_t key, int threads, kernel=None,
              const uint64_t[::1] banned=None, const int32_t[:, ::1] bans=None,
-             uint64_t first_row=0, int64_t block=BLOCK_ROWS):
-        """Fill `out`, (rows, k). `banned` has a bit an arm; `bans` are per row, -1 ignored."""
-        cdef int64_t rows = out.shape[0], k = out.shape[1], at = 0, step
+             uint64_t first_row=0, int64_t unit=0, int64_t patience=_PATIENCE):
+        """Fill `out`, (rows, k). `banned` has a bit an arm; `bans` are per row, -1 ignored.
+
+        `unit` rows go to a thread at a time, 0 for as many as take a useful while; `patience` are
+        nanoseconds between two looks at pending signals.
+        """
+        cdef int64_t rows = out.shape[0], k = out.shape[1]
         cdef StreamKey stream
         cdef RaceBans here
-        cdef RaceMemory* memory = NULL
+        cdef RaceCall* call = NULL
         cdef RaceRowsPointer run = _run
         if kernel is not None:
             run = choose_race(kernel.encode())
@@ -173,24 +179,19 @@ cdef class Tables:
         here.all = NULL
         here.per_row = NULL
         here.per_row_size = 0
+        if rows == 0 or k == 0:
+            return
         if banned is not None:
             here.all = &banned[0]
         if bans is not None and bans.shape[1] > 0:
+            here.per_row = &bans[0, 0]
             here.per_row_size = bans.shape[1]
-        if rows == 0 or k == 0:
-            return
         with nogil:
             try:
-                memory = new RaceMemory(self.tables.race(), threads, k, here.per_row_size)
-                step = block * threads
-                while at < rows:
-                    if here.per_row_size > 0:
-                        here.per_row = &bans[at, 0]
-                    race_topk(run, self.tables.race(), stream, first_row + at,
-                              min(step, rows - at), k, here, memory[0], &out[at, 0])
-                    at += step
-                    if at < rows:
-                        with gil:
-                            PyErr_CheckSignals()
+                call = new RaceCall(_pool[0], run, self.tables.race(), stream, first_row, rows, k,
+                                    here, threads, unit, &out[0, 0])
+                while call.advance(patience):
+                    with gil:
+                        PyErr_CheckSignals()
             finally:
-                del memory
+                del call

@@ -2,6 +2,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK_DRAWS: int
+pool: object
 
 def _choose(name: str) -> str: ...
 def kernel_name() -> str: ...

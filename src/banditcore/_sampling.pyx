@@ -10,6 +10,7 @@ import os
 
 cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from banditcore.errors import InvalidValueError, describe
@@ -46,6 +47,11 @@ cdef extern from "dispatch.h" namespace "banditcore" nogil:
     const Kernel* choose_kernel(const char* name) noexcept
     const char* available_kernels() noexcept
 
+cdef extern from "pool.h" namespace "banditcore" nogil:
+    cppclass PoolFunctions:
+        pass
+    const PoolFunctions pool_functions
+
 cdef extern from "process.h" namespace "banditcore" nogil:
     unsigned int forks() noexcept
 
@@ -59,6 +65,9 @@ cdef extern from "rows.h" namespace "banditcore" nogil:
               int64_t rows, int64_t k, int threads, int64_t block, int32_t* out) except +
         bint advance() noexcept
 
+
+# The threads of this module, for `_race`: a process has one pool.
+pool = PyCapsule_New(<void*>&pool_functions, b"banditcore._sampling.pool", NULL)
 
 # Draws between two looks at pending signals, a thread: some tens of milliseconds.
 BLOCK_DRAWS = 1 << 22

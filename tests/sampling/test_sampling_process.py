@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from banditcore import _sampling
+from banditcore import _race, _sampling
 from banditcore.sampling import sample_beta, thompson_topk
+from banditcore.thompson_sampler import ThompsonSampler
 
 
 def _run(code, **environment):
@@ -27,9 +29,9 @@ def _run(code, **environment):
     )
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_control_c_ends_a_long_call(threads):
-    """Five billion draws: minutes, unless the signal is seen."""
+@contextmanager
+def _interrupted_soon():
+    """A KeyboardInterrupt after 50 ms, of which the block must let itself be ended."""
 
     def interrupt(number, frame):
         raise KeyboardInterrupt
@@ -38,13 +40,45 @@ def test_control_c_ends_a_long_call(threads):
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.05)
         with pytest.raises(KeyboardInterrupt):
-            thompson_topk(
-                np.full(100, 2.0), np.full(100, 50.0), 1, size=50_000_000, threads=threads
-            )
+            yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_control_c_ends_a_long_call(threads):
+    """Five billion draws: minutes, unless the signal is seen."""
+    with _interrupted_soon():
+        thompson_topk(np.full(100, 2.0), np.full(100, 50.0), 1, size=50_000_000, threads=threads)
     assert thompson_topk([1.0], [1.0], 1, size=5, threads=threads).tolist() == [[0]] * 5
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_control_c_ends_a_long_race(threads):
+    sampler = ThompsonSampler(np.full(1000, 2.0), np.full(1000, 50.0))
+    best = np.full((50_000_000, 1), -7, dtype=np.int32)
+    with _interrupted_soon():
+        sampler.topk(1, size=len(best), out=best, threads=threads)
+    assert best[0, 0] >= 0
+    assert best[-1, 0] == -7
+    np.testing.assert_array_equal(
+        sampler.topk(1, size=9, seed=1, threads=threads), sampler.topk(1, size=9, seed=1, threads=1)
+    )
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_control_c_ends_a_race_of_slow_rows(threads):
+    """Each row draws most of its arms one by one: no fixed number of rows would do."""
+    a = np.full(100_000, 2.0)
+    tables = _race.Tables(a, a, None)
+    bans = np.zeros((1000, 1), dtype=np.int32)
+    best = np.zeros((1000, 70_000), dtype=np.int32)  # pages that no row touches cost nothing
+    best[:, 0] = -7
+    with _interrupted_soon():
+        tables.topk(best, 1, threads, bans=bans)
+    # A row takes some tens of milliseconds: a few fit into the time there was.
+    assert (best[100:, 0] == -7).all()
 
 
 def test_threads_of_python_share_the_core():
@@ -57,18 +91,58 @@ def test_threads_of_python_share_the_core():
     np.testing.assert_array_equal(together, alone)
 
 
+def test_threads_of_python_share_the_core_while_they_race():
+    a, b = 1 + np.arange(300) % 7.0, np.full(300, 90.0)
+    sampler = ThompsonSampler(a, b)
+
+    def both(seed, threads):
+        race = sampler.topk(3, size=9000, seed=seed, threads=threads)
+        return race, thompson_topk(a, b, 3, size=300, seed=seed, threads=threads)
+
+    alone = [both(seed, 1) for seed in range(12)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda seed: both(seed, 3), range(12)))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_array_equal(one[1], other[1])
+
+
+def test_race_and_direct_draws_have_one_pool():
+    code = """
+import os
+import numpy as np
+from banditcore.sampling import sample_beta
+from banditcore.thompson_sampler import ThompsonSampler
+a = np.full(1000, 2.0)
+sampler = ThompsonSampler(a, a)
+before = len(os.listdir("/proc/self/task"))
+for threads in (3, 2, 3):
+    sample_beta(a, a, size=2000, threads=threads)
+    sampler.topk(3, size=20000, threads=threads)
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+    if not Path("/proc/self/task").is_dir():
+        pytest.skip("needs Linux")
+    done = _run(code)
+    assert (done.stderr, done.stdout) == ("", "2\n")
+
+
 def test_a_forked_child_draws_the_same():
     code = """
 import os, sys
 import numpy as np
 from banditcore import _sampling
 from banditcore.sampling import sample_beta
-a, b = np.full(9, 2.0), np.full(9, 50.0)
+from banditcore.thompson_sampler import ThompsonSampler
+a, b = np.full(99, 2.0), np.full(99, 50.0)
+sampler = ThompsonSampler(a, b)
 mine = sample_beta(a, b, size=99, seed=1, threads=2)
+race = sampler.topk(3, size=999, seed=1, threads=2)
 child = os.fork()
 if child == 0:
     same = (sample_beta(a, b, size=99, seed=1, threads=2) == mine).all()
-    os._exit(0 if same else 1)
+    same_race = (sampler.topk(3, size=999, seed=1, threads=2) == race).all()
+    os._exit(0 if same and same_race else 1)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     done = _run(code)
@@ -79,15 +153,21 @@ def test_unseeded_children_draw_apart():
     code = """
 import os
 from banditcore import _sampling
+import numpy as np
 from banditcore.sampling import sample_beta
+from banditcore.thompson_sampler import ThompsonSampler
+sampler = ThompsonSampler(np.full(200, 2.0), np.full(200, 3.0))
 reads, writes = os.pipe()
 child = os.fork()
-draw = sample_beta([2.0], [3.0])[0]
+draw = float(sample_beta([2.0], [3.0])[0])
+slate = sampler.topk(20).tolist()
 if child == 0:
-    os.write(writes, repr(float(draw)).encode())
+    os.write(writes, repr((draw, slate)).encode())
     os._exit(0)
 os.waitpid(child, 0)
-assert float(os.read(reads, 100)) != draw
+other_draw, other_slate = eval(os.read(reads, 1000))
+assert other_draw != draw
+assert other_slate != slate
 """
     done = _run(code)
     assert (done.returncode, done.stderr) == (0, "")

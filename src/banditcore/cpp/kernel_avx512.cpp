@@ -4,6 +4,11 @@
 #ifndef __AVX512DQ__
 #error "setup.py gives this file flags of its own"
 #endif
+#if defined(__GNUC__) && !defined(__clang__)
+// The headers of GCC 12 leave unused operands undefined on purpose (GCC bug 105593). Other kernels keep the warnings.
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #define BANDITCORE_LANES 8
 #include "kernel_body.h"
 

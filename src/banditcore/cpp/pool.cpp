@@ -4,7 +4,9 @@
 #include <sched.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <exception>
@@ -21,7 +23,7 @@ namespace {
 struct Affinity {
 #ifdef __linux__
   cpu_set_t set;
-  Affinity() noexcept {
+  void read() noexcept {
     CPU_ZERO(&set);
     sched_getaffinity(0, sizeof set, &set);
   }
@@ -31,6 +33,7 @@ struct Affinity {
     if (sched_setaffinity(0, sizeof other.set, &other.set) == 0) set = other.set;
   }
 #else
+  void read() noexcept {}
   void adopt(const Affinity&) noexcept {}
 #endif
 };
@@ -51,31 +54,57 @@ class NoSignals {
   sigset_t before_;
 };
 
+using Clock = std::chrono::steady_clock;
+
 // Units of one call. It stands on the caller's stack; helpers hold it between joining and leaving, which happen under
 // the pool's lock, and the caller waits for the last to leave.
-struct Job {
-  std::atomic<std::int64_t> next;
-  std::int64_t end;
-  void (*work)(void*, int, std::int64_t);
-  void* context;
-  int most;     // threads, the caller's included
-  int joined;   // thread numbers given out
-  int running;  // helpers at work
-  Affinity affinity;
-  Job* after;   // in the pool's list
-};
-
-void run(Job& job, int thread) noexcept {
-  for (;;) {
-    const std::int64_t unit = job.next.fetch_add(1, std::memory_order_relaxed);
-    if (unit >= job.end) return;
-    job.work(job.context, thread, unit);
+class Job {
+ public:
+  Job(std::int64_t begin, std::int64_t end, int most, std::int64_t patience, void (*work)(void*, int, std::int64_t),
+      void* context) noexcept
+      : most(most), next_(begin), end_(end), left_(end), limited_(patience >= 0), work_(work), context_(context) {
+    if (limited_) until_ = Clock::now() + std::chrono::nanoseconds(patience);
   }
-}
+
+  void run(int thread) noexcept {
+    for (;;) {
+      const std::int64_t unit = next_.fetch_add(1, std::memory_order_relaxed);
+      if (unit >= end_) return;
+      work_(context_, thread, unit);
+      if (limited_ && Clock::now() >= until_) stop();
+    }
+  }
+  bool has_more() const noexcept { return next_.load(std::memory_order_relaxed) < end_; }
+  // Once nobody runs it.
+  std::int64_t left() const noexcept { return left_; }
+
+  const int most;   // threads, the caller's included
+  int joined = 1;   // thread numbers given out
+  int running = 0;  // helpers at work
+  Affinity affinity;
+  Job* after = nullptr;  // in the pool's list
+
+ private:
+  // Of all that come here one sees how far the units were given out.
+  void stop() noexcept {
+    constexpr std::int64_t kStopped = INT64_MAX / 2;
+    const std::int64_t begun = next_.exchange(kStopped, std::memory_order_relaxed);
+    if (begun < end_) left_ = begun;
+  }
+
+  std::atomic<std::int64_t> next_;
+  const std::int64_t end_;
+  std::int64_t left_;
+  const bool limited_;
+  Clock::time_point until_{};
+  void (*const work_)(void*, int, std::int64_t);
+  void* const context_;
+};
 
 class Pool {
  public:
   void share(Job& job) noexcept {
+    job.affinity.read();
     {
       const std::lock_guard<std::mutex> guard(lock_);
       start(job.most - 1);
@@ -83,7 +112,7 @@ class Pool {
       jobs_ = &job;
     }
     wake_.notify_all();
-    run(job, 0);
+    job.run(0);
     std::unique_lock<std::mutex> guard(lock_);
     Job** at = &jobs_;
     while (*at != &job) at = &(*at)->after;
@@ -105,12 +134,11 @@ class Pool {
 
   void serve() noexcept {
     Affinity mine;
+    mine.read();
     std::unique_lock<std::mutex> guard(lock_);
     for (;;) {
       Job* job = jobs_;
-      while (job != nullptr && (job->joined >= job->most || job->next.load(std::memory_order_relaxed) >= job->end)) {
-        job = job->after;
-      }
+      while (job != nullptr && (job->joined >= job->most || !job->has_more())) job = job->after;
       if (job == nullptr) {
         wake_.wait(guard);
         continue;
@@ -119,7 +147,7 @@ class Pool {
       ++job->running;
       guard.unlock();
       mine.adopt(job->affinity);
-      run(*job, thread);
+      job->run(thread);
       guard.lock();
       if (--job->running == 0) done_.notify_all();
     }
@@ -152,15 +180,18 @@ Pool* the_pool() noexcept {
 
 }  // namespace
 
-void share_units(std::int64_t begin, std::int64_t end, int threads, void (*work)(void*, int, std::int64_t),
-                 void* context) noexcept {
-  Job job = {{begin}, end, work, context, threads, 1, 0, {}, nullptr};
-  Pool* const pool = the_pool();
+std::int64_t share_units(std::int64_t begin, std::int64_t end, int threads, std::int64_t patience,
+                         void (*work)(void*, int, std::int64_t), void* context) noexcept {
+  Job job(begin, end, static_cast<int>(std::min<std::int64_t>(threads, end - begin)), patience, work, context);
+  Pool* const pool = job.most > 1 ? the_pool() : nullptr;
   if (pool != nullptr) {
     pool->share(job);
   } else {
-    run(job, 0);
+    job.run(0);
   }
+  return job.left();
 }
+
+const PoolFunctions pool_functions = {share_units, forks};
 
 }  // namespace banditcore

@@ -129,5 +129,9 @@ void race_rows_avx2(const Race&, StreamKey, std::uint64_t, std::int64_t, std::in
 void race_rows_avx512(const Race&, StreamKey, std::uint64_t, std::int64_t, std::int64_t, const RaceBans&,
                       RaceScratch&, std::int32_t*);
 #endif
+#if defined(__aarch64__)
+void race_rows_neon(const Race&, StreamKey, std::uint64_t, std::int64_t, std::int64_t, const RaceBans&,
+                    RaceScratch&, std::int32_t*);
+#endif
 
 }  // namespace banditcore

@@ -82,6 +82,23 @@ BANDITCORE_INLINE Words multiply_halves(Words x, Words y) { return (Words)_mm256
 BANDITCORE_INLINE Words fetch(const void* table, Words index) {
   return (Words)_mm256_i64gather_epi64(static_cast<const long long*>(table), (__m256i)index, 8);
 }
+#elif BANDITCORE_LANES == 2
+BANDITCORE_INLINE Words multiply_halves(Words x, Words y) {
+#ifdef __ARM_NEON
+  return (Words)vmull_u32(vmovn_u64((uint64x2_t)x), vmovn_u64((uint64x2_t)y));
+#else
+  return (x & 0xffffffffu) * (y & 0xffffffffu);
+#endif
+}
+BANDITCORE_INLINE Words fetch(const void* table, Words index) {
+  Words pack;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    std::uint64_t word;
+    std::memcpy(&word, static_cast<const char*>(table) + 8 * index[lane], sizeof word);
+    pack[lane] = word;
+  }
+  return pack;
+}
 #else
 BANDITCORE_INLINE Words multiply_halves(Words x, Words y) { return (x & 0xffffffffu) * (y & 0xffffffffu); }
 BANDITCORE_INLINE Words fetch(const void* table, Words index) {

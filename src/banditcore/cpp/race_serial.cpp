@@ -1,3 +1,4 @@
+// The race on any machine. The oracle the other kernels are compared with.
 #define BANDITCORE_LANES 1
 #include "race_body.h"
 
