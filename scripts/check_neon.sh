@@ -1,6 +1,7 @@
 #!/bin/sh
-# Compiles the NEON kernel for 64-bit ARM, runs it under emulation, and compares its bits with those of the kernels that
-# this machine runs itself. Installs nothing. CXX and CROSS_CXX name other compilers.
+# Compiles the NEON kernels for 64-bit ARM, of the direct draws and of the race, runs them under emulation, and compares
+# their bits with those of the kernels that this machine runs itself. Installs nothing. CXX and CROSS_CXX name other
+# compilers.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -17,35 +18,47 @@ fi
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-flags="-std=c++17 -O3 -g0 -ffp-contract=off -fno-math-errno -fno-trapping-math -w -Isrc/banditcore/cpp"
+cpp=src/banditcore/cpp
+flags="-std=c++17 -O3 -g0 -ffp-contract=off -fno-math-errno -fno-trapping-math -Wall -Wextra -Werror -I$cpp"
 
-# compile COMPILER DIRECTORY. The flags of single files are those of setup.py.
-compile() {
-  compiler=$1 out=$2
-  mkdir -p "$out"
-  for source in scripts/kernel_digest.cpp src/banditcore/cpp/dispatch.cpp src/banditcore/cpp/kernel_*.cpp; do
-    own=""
-    if [ "$("$compiler" -dumpmachine | cut -d- -f1)" = x86_64 ]; then
-      case $source in
-        */kernel_avx2.cpp) own="-mavx2 -mfma" ;;
-        */kernel_avx512.cpp) own="-mavx512f -mavx512dq -mavx512vl -mavx512bw" ;;
-        */kernel_serial_fma.cpp) own="-mfma" ;;
-      esac
-    fi
-    "$compiler" $flags $own -c "$source" -o "$out/$(basename "$source" .cpp).o"
-  done
-  "$compiler" -static "$out"/*.o -o "$out/digest"
+# own_flags SOURCE: those that setup.py gives this file where the compiler builds for x86-64.
+own_flags() {
+  sed -n "s/^ *\"$(basename "$1")\": \[\(.*\)\],\$/\1/p" setup.py | tr -d '",'
 }
 
-compile "$CXX" "$work/host"
-compile "$CROSS_CXX" "$work/arm"
-echo "this machine:"
-"$work/host/digest" | tee "$work/host.txt"
-echo "64-bit ARM, emulated:"
-qemu-aarch64 "$work/arm/digest" | tee "$work/arm.txt"
-grep -q '^neon ' "$work/arm.txt" || { echo "The ARM build holds no NEON kernel." >&2; exit 1; }
-if [ "$(cat "$work/host.txt" "$work/arm.txt" | cut -d' ' -f2- | sort -u | wc -l)" -ne 1 ]; then
-  echo "Kernels disagree." >&2
-  exit 1
-fi
+# compile COMPILER PROGRAM SOURCE...
+compile() {
+  compiler=$1 program=$2
+  shift 2
+  mkdir -p "$program.o"
+  for source in "$@"; do
+    own=""
+    if [ "$("$compiler" -dumpmachine | cut -d- -f1)" = x86_64 ]; then own=$(own_flags "$source"); fi
+    "$compiler" $flags $own -c "$source" -o "$program.o/$(basename "$source" .cpp).o"
+  done
+  "$compiler" -static "$program.o"/*.o -o "$program"
+}
+
+# compare NAME SOURCE...: scripts/NAME_digest.cpp, linked with these, prints a line a kernel.
+compare() {
+  name=$1
+  shift
+  compile "$CXX" "$work/$name" "scripts/${name}_digest.cpp" "$@"
+  compile "$CROSS_CXX" "$work/$name.arm" "scripts/${name}_digest.cpp" "$@"
+  echo "$name, this machine:"
+  "$work/$name" > "$work/$name.txt"
+  cat "$work/$name.txt"
+  echo "$name, 64-bit ARM, emulated:"
+  qemu-aarch64 "$work/$name.arm" > "$work/$name.arm.txt"
+  cat "$work/$name.arm.txt"
+  grep -q '^neon ' "$work/$name.arm.txt" || { echo "The ARM build holds no NEON kernel." >&2; exit 1; }
+  grep -q '^serial ' "$work/$name.txt" || { echo "This machine's build holds no serial kernel." >&2; exit 1; }
+  if [ "$(cat "$work/$name.txt" "$work/$name.arm.txt" | cut -d' ' -f2- | sort -u | wc -l)" -ne 1 ]; then
+    echo "Kernels disagree." >&2
+    exit 1
+  fi
+}
+
+compare kernel $cpp/dispatch.cpp $cpp/kernel_*.cpp
+compare race $cpp/race_*.cpp
 echo "All kernels agree."
