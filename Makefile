@@ -48,7 +48,7 @@ types: $(VENV)/.checkable  ## mypy --strict, and the core's stub against the cor
 sanitize: $(VENV)/.checkable  ## the compiled core under AddressSanitizer and UBSan (some minutes)
 	@PYTHON="$(abspath $(BIN))/python" scripts/sanitize.sh
 
-neon:  ## the NEON kernel's bits, by cross compiler and emulation
+neon:  ## the NEON kernels' bits, by cross compiler and emulation
 	@scripts/check_neon.sh
 
 build: $(VENV)/.checkable  ## source distribution and wheel, in dist/

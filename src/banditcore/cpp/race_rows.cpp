@@ -105,10 +105,11 @@ void RaceCall::play(int thread, std::int64_t begin, std::int64_t end) noexcept {
 }
 
 // Plays rows until their time can be told, and makes a unit of as many as are long beside handing them out and short
-// beside a call. A row may take a third of a microsecond, or a second. Returns the nanoseconds that the last ones took.
+// beside the call. A row may take a third of a microsecond, or a second. Returns the nanoseconds that the last ones took.
 std::int64_t RaceCall::find_unit() noexcept {
   using Clock = std::chrono::steady_clock;
-  constexpr std::int64_t kUnitTime = 100'000, kTold = 20'000;  // nanoseconds
+  constexpr std::int64_t kUnitTime = 100'000, kTold = 10'000;  // nanoseconds
+  constexpr std::int64_t kUnitsAThread = 16;
   std::int64_t took = 0;
   for (std::int64_t rows = 1; unit_ == 0 && next_ < rows_; rows *= 4) {
     const std::int64_t end = std::min(next_ + rows, rows_);
@@ -116,7 +117,7 @@ std::int64_t RaceCall::find_unit() noexcept {
     play(0, next_, end);
     took = std::chrono::nanoseconds(Clock::now() - start).count();
     if (took >= kTold) {
-      const std::int64_t unit = (end - next_) * kUnitTime / took;
+      const std::int64_t unit = std::min((end - next_) * kUnitTime / took, rows_ / (kUnitsAThread * threads_));
       unit_ = unit > 4 ? unit / 4 * 4 : std::max<std::int64_t>(unit, 1);  // rows race four at a time
     }
     next_ = end;
