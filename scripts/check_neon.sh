@@ -34,7 +34,13 @@ compile() {
   for source in "$@"; do
     own=""
     if [ "$("$compiler" -dumpmachine | cut -d- -f1)" = x86_64 ]; then own=$(own_flags "$source"); fi
-    "$compiler" $flags $own -c "$source" -o "$program.o/$(basename "$source" .cpp).o"
+    object=$program.o/$(basename "$source" .cpp).o
+    "$compiler" $flags $own -c "$source" -o "$object"
+    # The linker keeps one copy of a weak symbol: it must not be the one for machines that have these instructions.
+    if [ -n "$own" ] && "$("$compiler" -print-prog-name=nm)" -C "$object" | grep ' [uvVwW] '; then
+      echo "$source emits weak symbols." >&2
+      exit 1
+    fi
   done
   "$compiler" -static "$program.o"/*.o -o "$program"
 }
