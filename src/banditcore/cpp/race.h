@@ -62,6 +62,12 @@ struct RaceHead {
   std::uint32_t arm;
 };
 
+// What a draw of a head needs: an image of BoundedDraw, whose class differs from one instruction set to the next.
+struct RaceHeadDraw {
+  double image[16];
+};
+constexpr std::int64_t kReadyHeads = 64;  // of the first heads; others are worked out when met
+
 struct RaceRest {
   std::uint32_t threshold, alias;
 };
@@ -79,6 +85,7 @@ struct Race {
   const RaceSlot* slot = nullptr;
   const RaceShape* shape = nullptr;
   const RaceHead* head = nullptr;         // by time
+  const RaceHeadDraw* head_draw = nullptr;  // of the first kReadyHeads
   const RaceRest* rest_slot = nullptr;    // one an arm
   const double* a = nullptr;
   const double* b = nullptr;
@@ -96,7 +103,7 @@ struct Race {
 
 // A point that is not in the tables: from the rest, or a head's.
 struct RacePending {
-  double time, y;
+  double y;
   std::uint32_t arm;
 };
 

@@ -59,12 +59,11 @@ class AxisLaw {
     return sum / rate;
   }
 
-  // A draw of y given y <= bound.
-  template <class Uniforms>
-  double draw(double bound, Uniforms& uniform) const {
-    const double t = draw_at_most(law_, bound == __builtin_inf() ? bound : logit(bound), uniform);
-    return weighted_ ? log_weight_ + log_expit(t) : t;
+  // Draws of the logit given y <= bound, and the y of one.
+  BoundedDraw below(double bound) const {
+    return BoundedDraw(law_, bound == __builtin_inf() ? bound : logit(bound));
   }
+  double of_logit(double t) const { return weighted_ ? log_weight_ + log_expit(t) : t; }
 
  private:
   LogitBeta law_;

@@ -660,7 +660,12 @@ void RaceBuilder::publish() {
   race.phase = t_.phase_.data();
   race.slot = t_.slot_.data();
   race.shape = t_.shape_.data();
+  for (std::int64_t which = 0; which < std::min(race.heads, kReadyHeads); ++which) {
+    const RaceHead& head = t_.head_[which];
+    t_.head_draw_.push_back(image_of(law(head.arm).below(head.bound)));
+  }
   race.head = t_.head_.data();
+  race.head_draw = t_.head_draw_.data();
   race.rest_slot = t_.rest_.data();
   race.entry = t_.entry_.data();
   race.level = t_.level_.data();
@@ -680,7 +685,7 @@ RaceTables::RaceTables(const double* a, const double* b, const double* weight, s
 std::size_t RaceTables::bytes() const {
   const auto of = [](const auto& column) { return column.capacity() * sizeof(column[0]); };
   return sizeof(*this) + of(a_) + of(b_) + of(log_weight_) + of(entry_) + of(cell_) + of(shape_) + of(phase_) +
-         of(slot_) + of(head_) + of(rest_) + of(enters_) + of(level_) + of(stays_) + of(knots_) + of(rate_) + of(lift_) +
+         of(slot_) + of(head_) + of(head_draw_) + of(rest_) + of(enters_) + of(level_) + of(stays_) + of(knots_) + of(rate_) + of(lift_) +
          of(is_head_);
 }
 

@@ -6,6 +6,7 @@
 
 #include "elementary.h"
 #include "philox.h"
+#include "race.h"
 
 namespace {
 
@@ -41,6 +42,7 @@ class UniformStream {
 
 class LogitBeta {
  public:
+  LogitBeta() = default;
   LogitBeta(double a, double b)
       : small_(a > b ? b : a), large_(a > b ? a : b), total_(a + b), sign_(a > b ? -1.0 : 1.0) {
     p_ = small_ / total_;
@@ -92,50 +94,77 @@ class LogitBeta {
   double p_, q_, precision_, mode_;
 };
 
-// A draw of the logit given that it is at most `bound` (which may be infinity). Exact rejection: D is convex, so
-// its tangents lie below it, and the envelope is flat around the highest point with an exponential on each side.
-template <class Uniforms>
-double draw_at_most(const LogitBeta& law, double bound, Uniforms& uniform) {
-  const double end = bound - law.mode();
-  const double sd = 1.4142135623730951 / square_root(law.precision());
-  const double top = end < 0.0 ? end : 0.0;  // where the density is highest
-  const double base = law.drop(top);
-  double reach = sd;
-  if (top < 0.0) {
-    const double falling = -law.slope(top);
-    if (falling * sd > 1.0) reach = 1.0 / falling;
+// Draws of the logit given that it is at most `bound` (which may be infinity). Exact rejection: D is convex, so its
+// tangents lie below it, and the envelope is flat around the highest point with an exponential on each side.
+class BoundedDraw {
+ public:
+  BoundedDraw() = default;
+  BoundedDraw(const LogitBeta& law, double bound) : law_(law), end_(bound - law.mode()) {
+    const double sd = 1.4142135623730951 / square_root(law.precision());
+    const double top = end_ < 0.0 ? end_ : 0.0;  // where the density is highest
+    base_ = law.drop(top);
+    double reach = sd;
+    if (top < 0.0) {
+      const double falling = -law.slope(top);
+      if (falling * sd > 1.0) reach = 1.0 / falling;
+    }
+    const double left = top - reach;
+    left_rate_ = -law.slope(left);
+    left_edge_ = left + (law.drop(left) - base_) / left_rate_;
+    double right_edge = top;
+    if (end_ > 0.0) {
+      right_rate_ = law.slope(sd);
+      right_edge = sd - law.drop(sd) / right_rate_;
+      if (end_ <= right_edge) {
+        right_edge = end_;
+      } else {
+        right_mass_ = (1.0 - exponential(-right_rate_ * (end_ - right_edge))) / right_rate_;
+      }
+    }
+    flat_mass_ = right_edge - left_edge_;
+    left_mass_ = 1.0 / left_rate_;
   }
-  const double left = top - reach;
-  const double left_rate = -law.slope(left);
-  const double left_edge = left + (law.drop(left) - base) / left_rate;
-  double right_edge = top, right_rate = 1.0, right_mass = 0.0;
-  if (end > 0.0) {
-    right_rate = law.slope(sd);
-    right_edge = sd - law.drop(sd) / right_rate;
-    if (end <= right_edge) {
-      right_edge = end;
-    } else {
-      right_mass = (1.0 - exponential(-right_rate * (end - right_edge))) / right_rate;
+
+  template <class Uniforms>
+  double operator()(Uniforms& uniform) const {
+    for (;;) {
+      const double at = uniform() * (left_mass_ + flat_mass_ + right_mass_);
+      double step, floor_drop = base_;
+      if (at < flat_mass_) {
+        step = left_edge_ + at;
+      } else if (at < flat_mass_ + left_mass_) {
+        const double fall = -logarithm((at - flat_mass_) / left_mass_ + 0x1p-60);
+        step = left_edge_ - fall / left_rate_;
+        floor_drop += fall;
+      } else {
+        const double fall = -logarithm(1.0 - (at - flat_mass_ - left_mass_) * right_rate_ + 0x1p-60);
+        step = left_edge_ + flat_mass_ + fall / right_rate_;
+        if (step > end_) step = end_;
+        floor_drop += fall;
+      }
+      const double u = uniform(), log_share = floor_drop - law_.drop(step);
+      // exp(x) >= 1 + x decides most draws.
+      if (u < 1.0 + log_share || u < exponential(log_share)) return law_.mode() + step;
     }
   }
-  const double left_mass = 1.0 / left_rate, flat_mass = right_edge - left_edge;
-  for (;;) {
-    const double at = uniform() * (left_mass + flat_mass + right_mass);
-    double step, floor_drop = base;
-    if (at < flat_mass) {
-      step = left_edge + at;
-    } else if (at < flat_mass + left_mass) {
-      const double fall = -logarithm((at - flat_mass) / left_mass + 0x1p-60);
-      step = left_edge - fall / left_rate;
-      floor_drop += fall;
-    } else {
-      const double fall = -logarithm(1.0 - (at - flat_mass - left_mass) * right_rate + 0x1p-60);
-      step = right_edge + fall / right_rate;
-      if (step > end) step = end;
-      floor_drop += fall;
-    }
-    if (uniform() < exponential(floor_drop - law.drop(step))) return law.mode() + step;
-  }
+
+ private:
+  LogitBeta law_;
+  double end_;
+  double base_ = 0.0, left_edge_ = 0.0, left_rate_ = 1.0, right_rate_ = 1.0;
+  double left_mass_ = 0.0, flat_mass_ = 0.0, right_mass_ = 0.0;
+};
+
+static_assert(sizeof(BoundedDraw) == sizeof(banditcore::RaceHeadDraw), "one is an image of the other");
+inline banditcore::RaceHeadDraw image_of(const BoundedDraw& draw) {
+  banditcore::RaceHeadDraw image;
+  std::memcpy(&image, &draw, sizeof image);
+  return image;
+}
+inline BoundedDraw ready_draw(const banditcore::RaceHeadDraw& image) {
+  BoundedDraw draw;
+  std::memcpy(static_cast<void*>(&draw), &image, sizeof draw);
+  return draw;
 }
 
 // log(x) of the x whose logit is t, and the logit of the x whose logarithm is given (infinity from 0 on).

@@ -29,6 +29,7 @@ class RaceTables {
   std::vector<RacePhase> phase_;
   std::vector<RaceSlot> slot_;
   std::vector<RaceHead> head_;
+  std::vector<RaceHeadDraw> head_draw_;
   std::vector<RaceRest> rest_;
   std::vector<std::uint16_t> enters_, stays_, level_;
   std::vector<std::uint32_t> knots_;
