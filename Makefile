@@ -43,7 +43,8 @@ lint: $(VENV)/.checkable  ## ruff and cython-lint
 
 types: $(VENV)/.checkable  ## mypy --strict, and the core's stub against the core
 	@$(BIN)/mypy
-	@$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml banditcore._sampling banditcore._race
+	@$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml banditcore._sampling banditcore._race \
+	  banditcore._poisson_binomial
 
 sanitize: $(VENV)/.checkable  ## the compiled core under AddressSanitizer and UBSan (some minutes)
 	@PYTHON="$(abspath $(BIN))/python" scripts/sanitize.sh

@@ -65,8 +65,9 @@ class BuildKernels(build_ext):
         return self.plat_name.endswith(("x86_64", "amd64"))
 
 
-# Direct draws; and the race, for posteriors that are asked often.
-PARTS = {
+# Direct draws; the race, for posteriors that are asked often; and a sum of exact probabilities.
+PARTS: dict[str, tuple[str, ...]] = {
+    "_poisson_binomial": (),
     "_sampling": (
         "dispatch.cpp",
         "kernel_avx2.cpp",

@@ -11,7 +11,9 @@ every probability.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,29 +28,33 @@ IntArray = NDArray[np.intp]
 BoolArray = NDArray[np.bool_]
 
 _DROP = 37.0  # mass outside the drop points of one arm: below 1e-16
-_INNER_DROPS = (0.0, 2.0, 10.0)  # 0, 2 and 4.5 standard deviations of a normal
+_INNER_DROPS = (2.0, 10.0)  # 2 and 4.5 standard deviations of a normal
+_NO_MASS = 46.0  # a tail beyond this drop is below 1e-20: it may be given as 0
 _LOG_NEGLIGIBLE = -37.0
+_SEARCH_STEPS, _SEARCH_POINTS = 3, 7  # the lowest y that matters, to 1/512 of where arms have mass
 _ANCHOR_FROM = 2.0  # an arm with mass beyond this logit gets an axis of its own weight
 
 
 class Contest:
     """Kinds of arms that meet: a Beta, a log-weight <= 0 and a number of copies each."""
 
-    def __init__(
-        self, beta: LogitBeta, log_w: FloatArray, copies: IntArray, origin: IntArray | None = None
-    ) -> None:
+    def __init__(self, beta: LogitBeta, log_w: FloatArray, copies: IntArray) -> None:
         self.beta, self.log_w, self.copies = beta, log_w, copies
-        self.origin = np.arange(len(log_w)) if origin is None else origin
-        self.low, self.high = beta.drop_points(_DROP)
+        self.origin = np.arange(len(log_w))
+        self.level = not log_w.any()  # one weight, so one logit axis for all
+        ((self.low, self.high),) = beta.drop_points(_DROP)
 
     def __len__(self) -> int:
         return len(self.log_w)
 
     def take(self, which: BoolArray) -> Contest:
         """Return the contest of the kinds under the mask alone."""
-        return Contest(
-            self.beta.take(which), self.log_w[which], self.copies[which], self.origin[which]
-        )
+        part = copy(self)
+        part.beta = self.beta.take(which)
+        for name in ("log_w", "copies", "origin", "low", "high"):
+            setattr(part, name, getattr(self, name)[which])
+        part.level = not part.log_w.any()
+        return part
 
     def logits(self, anchor: FloatArray, tau: FloatArray) -> tuple[FloatArray, BoolArray]:
         """Return every kind's own logit at the points y = exp(anchor) expit(tau), (m,) each.
@@ -58,6 +64,9 @@ class Contest:
         own, within : (n, m)
             The logit, and whether y is below the kind's weight; where not, the logit is 0.
         """
+        if self.level and not anchor.any():
+            shape = (len(self), len(tau))
+            return np.broadcast_to(tau, shape), np.broadcast_to(np.True_, shape)
         own = logit_of_log((anchor - self.log_w[:, None]) + log_expit(tau))
         own = np.where(anchor == self.log_w[:, None], tau, own)
         within = np.isfinite(own)
@@ -65,11 +74,13 @@ class Contest:
 
     def tails(self, own: FloatArray, within: BoolArray) -> tuple[FloatArray, FloatArray]:
         """Return P(y_i <= y) and P(y_i > y), (n, m), at what `logits` returned."""
-        lower, upper = self.beta.tails(own)
+        lower, upper = self.beta.tails(own, _NO_MASS)
         return np.where(within, lower, 1.0), np.where(within, upper, 0.0)
 
     def on_axis(self, anchor: float, logit: FloatArray) -> FloatArray:
         """Return the tau, (n,), of each kind's own `logit`, on the axis of weight exp(anchor)."""
+        if anchor == 0.0 and self.level:
+            return logit
         there = logit_of_log((self.log_w - anchor) + log_expit(logit))
         return np.where(self.log_w == anchor, logit, there)
 
@@ -128,32 +139,33 @@ def _bottom(contest: Contest, k: int) -> float:
     if len(contest) <= 32 or not np.isfinite(high):
         return low
     certain = low
-    for _ in range(20):
-        middle = 0.5 * (low + high)
-        if _log_chance(contest, middle, k, rough=True) < _LOG_NEGLIGIBLE - 3.0:
-            low = middle
-        else:
-            high = middle
-    return low if _log_chance(contest, low, k, rough=False) < _LOG_NEGLIGIBLE else certain
+    for _ in range(_SEARCH_STEPS):  # all points of a step at once; the chance grows with tau
+        taus = np.linspace(low, high, _SEARCH_POINTS + 2)
+        too_low = _log_chance(contest, taus[1:-1], k, rough=True) < _LOG_NEGLIGIBLE - 3.0
+        at = int(too_low.sum())
+        low, high = float(taus[at]), float(taus[at + 1])
+    chance = _log_chance(contest, np.array([low]), k, rough=False)
+    return low if chance[0] < _LOG_NEGLIGIBLE else certain
 
 
-def _log_chance(contest: Contest, tau: float, k: int, *, rough: bool) -> float:
-    """Return a bound of log P(fewer than k arms exceed the y at `tau`, anchor 0)."""
-    own, within = contest.logits(np.zeros(1), np.array([tau]))
+def _log_chance(contest: Contest, tau: FloatArray, k: int, *, rough: bool) -> FloatArray:
+    """Return a bound of log P(fewer than k arms exceed the y at `tau`, anchor 0), (m,)."""
+    own, within = contest.logits(np.zeros(len(tau)), tau)
     lower, upper = contest.beta.rough_tails(own) if rough else contest.beta.tails(own)
     lower, upper = np.where(within, lower, 1.0), np.where(within, upper, 0.0)
     if k == 1:
-        return float(contest.copies @ log_lower(lower, upper)[:, 0])
+        chance: FloatArray = contest.copies @ log_lower(lower, upper)
+        return chance
     # Chernoff's bound for at most k - 1 of independent events with `mean` expected
-    mean, most = float(contest.copies @ upper[:, 0]), k - 1
-    return most - mean + most * float(np.log(mean / most)) if mean > most else 0.0
+    mean, most = contest.copies @ upper, k - 1
+    bound: FloatArray = most - mean + most * np.log(np.maximum(mean, most) / most)
+    return np.minimum(bound, 0.0)
 
 
 def _edges(contest: Contest, anchor: float, start: float, end: float) -> FloatArray:
     """Return panel edges as fine as the arms that have mass there."""
-    ends = [contest.low, contest.high]
-    for drop in _INNER_DROPS:
-        ends.extend(contest.beta.drop_points(drop) if drop else (contest.beta.mode,))
+    inner = chain.from_iterable(contest.beta.drop_points(*_INNER_DROPS))
+    ends = (contest.low, contest.high, contest.beta.mode, *inner)
     points = np.sort(np.stack([contest.on_axis(anchor, end) for end in ends]), axis=0)
     lows, highs = points[:-1].ravel(), points[1:].ravel()
     inside = np.isfinite(lows)
@@ -162,5 +174,7 @@ def _edges(contest: Contest, anchor: float, start: float, end: float) -> FloatAr
 
 def log_lower(lower: FloatArray, upper: FloatArray) -> FloatArray:
     """Return log(lower) with all its digits; far below any product that matters, -1e4."""
-    half = np.log(np.maximum(lower, 1e-300))
-    return np.where(upper < 0.5, np.log1p(-np.minimum(upper, 0.5)), half)
+    logs = np.log1p(-np.minimum(upper, 0.5))
+    deep = upper >= 0.5
+    logs[deep] = np.log(np.maximum(lower[deep], 1e-300))
+    return logs

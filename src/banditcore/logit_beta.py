@@ -18,6 +18,8 @@ whose error falls like the precision to the power -3/2.
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
@@ -79,19 +81,24 @@ class LogitBeta:
 
     def take(self, which: NDArray[np.intp] | NDArray[np.bool_]) -> LogitBeta:
         """Return the distributions at the indices, or under the mask, `which`."""
-        return LogitBeta(self._a[which], self._b[which])
+        part = copy(self)
+        for name, column in vars(self).items():
+            setattr(part, name, column[which])
+        return part
 
     def log_density(self, t: FloatArray) -> FloatArray:
         """Return the log-density of the logit; `t`: (n, m), one row a distribution."""
         return self._log_peak[:, None] - self._drop((t - self.mode[:, None]) * self._sign[:, None])
 
-    def tails(self, t: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return (P(logit <= t), P(logit > t)); `t`: (n, m). The smaller has all its digits."""
+    def tails(self, t: FloatArray, no_mass: float = 740.0) -> tuple[FloatArray, FloatArray]:
+        """Return (P(logit <= t), P(logit > t)); `t`: (n, m). The smaller has all its digits.
+
+        Where the density is below exp(-no_mass) of its peak, the smaller is given as 0.
+        """
         step = (t - self.mode[:, None]) * self._sign[:, None]
         drop = self._drop(step)
         below = step <= 0
-        # Beyond a drop of 745 both would underflow; the mass there is below exp(-745).
-        near = drop < 740.0
+        near = drop < no_mass  # beyond 745 it would underflow; it is below exp(-745)
         tail = np.zeros(t.shape)
         wide = np.broadcast_to((self.precision < _SADDLEPOINT_FROM)[:, None], t.shape)
         i, j = np.nonzero(near & wide)
@@ -113,29 +120,28 @@ class LogitBeta:
         lower = t <= self.mode[:, None]
         return np.where(lower, tail, 1.0 - tail), np.where(lower, 1.0 - tail, tail)
 
-    def drop_points(self, drop: float) -> tuple[FloatArray, FloatArray]:
-        """Return (low, high), (n,) each: where the density is exp(-drop) of its peak.
+    def drop_points(self, *drops: float) -> list[tuple[FloatArray, FloatArray]]:
+        """Return (low, high), (n,) each, a drop: where the density is exp(-drop) of its peak.
 
         At most exp(-drop) / (1 - exp(-drop)) of the mass lies below `low`, as much above `high`.
         """
-        ends = []
-        for side in (-1.0, 1.0):
-            step = side * np.sqrt(2.0 * drop / self.precision)
-            # D is convex: from inside one Newton step leads out, from outside they come back
-            # to the root and never cross it.
-            for _ in range(60):
-                value = self._drop(step[:, None])[:, 0]
-                change = (value - drop) / self._slope(step)
-                step = step - change
-                if np.all(np.abs(change) <= 1e-6 * np.abs(step)):
-                    break
-            ends.append(self.mode + self._sign * step)
-        low, high = ends
-        return np.minimum(low, high), np.maximum(low, high)
+        goal = np.repeat(drops, 2)
+        side = np.tile([-1.0, 1.0], len(drops))
+        step = side * np.sqrt(2.0 * goal / self.precision[:, None])
+        # D is convex: from inside one Newton step leads out, from outside they come back
+        # to the root and never cross it.
+        for _ in range(60):
+            change = (self._drop(step) - goal) / self._slope(step.T).T
+            step = step - change
+            if np.all(np.abs(change) <= 1e-6 * np.abs(step)):
+                break
+        ends = self.mode[:, None] + self._sign[:, None] * step
+        pairs = ends.reshape(len(self), len(drops), 2)
+        return list(zip(pairs.min(axis=2).T, pairs.max(axis=2).T, strict=True))
 
     def quantile(self, probability: float) -> FloatArray:
         """Return the logit that each variable stays below with `probability` <= 1/2, (n,)."""
-        t, high = self.drop_points(1.0 - np.log(probability))
+        ((t, high),) = self.drop_points(1.0 - float(np.log(probability)))
         gauss = special.ndtri(probability) / np.sqrt(self.precision)
         t = np.clip(self.mode + gauss, t, high)
         goal = np.log(probability)
@@ -157,12 +163,15 @@ class LogitBeta:
 
     def _drop(self, step: FloatArray) -> FloatArray:
         """Return D >= 0 for steps (n, m) from the mode, in mirrored orientation."""
-        grown = np.log1p(self._p[:, None] * np.expm1(np.minimum(step, 1.0)))
-        far = step > 1.0
-        if far.any():
-            far_log = np.logaddexp(self._log_q[:, None], self._log_p[:, None] + step)
-            grown = np.where(far, far_log, grown)
-        drop = self._sum[:, None] * grown - self._small[:, None] * step
+        far = step > _UNDERFLOW
+        some_far = far.any()
+        drop = np.expm1(np.minimum(step, _UNDERFLOW) if some_far else step)
+        drop *= self._p[:, None]
+        np.log1p(drop, out=drop)
+        if some_far:
+            drop[far] = np.logaddexp(self._log_q[:, None], self._log_p[:, None] + step)[far]
+        drop *= self._sum[:, None]
+        drop -= self._small[:, None] * step
         # Near the mode of a narrow one the difference cancels; there the cumulants converge.
         narrow = np.flatnonzero(self.precision >= _SADDLEPOINT_FROM)
         if len(narrow):
@@ -170,7 +179,7 @@ class LogitBeta:
             scale = self.precision[narrow, None] * step[narrow] ** 2 / 2.0
             value, _ = self._cumulants(narrow[:, None], step[narrow])
             drop[narrow] = np.where(close, scale * (1.0 + value), drop[narrow])
-        return np.maximum(drop, 0.0)
+        return np.maximum(drop, 0.0, out=drop)
 
     def _cumulants(self, rows: NDArray[np.intp], step: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return A, B of D = w step**2 (1 + A) / 2 and D' = w step (1 + B), for |step| < 0.02."""

@@ -6,8 +6,7 @@ With f_i the density of y_i and S_i(y) = P(y_i > y),
     P(arm i at rank r + 1) = integral of f_i(y) P(exactly r of the others exceed y) dy.
 
 The inner probability is a Poisson-binomial one. For the first rank it is the product of the
-others' 1 - S_j; else polynomials (1 - S_j) + S_j z are multiplied up a binary tree over the
-arms and back down, which gives the product of all but one without any division.
+others' 1 - S_j; for deeper ones see `banditcore._poisson_binomial`.
 
 The error is measured, not assumed: over each panel the sum over arms is the rise of a
 distribution function, known at the panel's ends; a panel where the quadrature misses it, or
@@ -19,6 +18,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from banditcore._poisson_binomial import ranks_among_others
 from banditcore.arrays import eligible_mask, parameters, positive_int, weights
 from banditcore.contest import Contest, Panels, lay_out, log_lower
 from banditcore.errors import InvalidValueError, NumericalError, describe
@@ -36,6 +36,8 @@ _RULES_DIFFER = 1e-7  # of the 10-point rule; the 21-point rule is then right be
 _DENSITY_ERROR = 3e-13  # of one arm's density integrated over a panel
 _MAX_HALVINGS = 12
 _MAX_ERROR = 1e-7
+_RULES = np.stack([WEIGHTS, GAUSS_WEIGHTS], axis=1)
+_OF_DENSITY = np.concatenate([RUNNING.T, _RULES], axis=1)
 _CHUNK_FLOATS = 4_000_000  # 32 MB in the largest set of temporaries
 
 
@@ -168,7 +170,7 @@ def _integrate(contest: Contest, panels: Panels, k: int) -> FloatArray:
         doubtful = np.zeros(len(panels.anchor), dtype=np.bool_)
         for part in _chunks(contest, len(panels.anchor), k):
             got, differ, rise = _panel_sums(contest, panels, part, k)
-            miss = np.abs(np.einsum("n,npk->pk", contest.copies, got) - rise).max(axis=1)
+            miss = np.abs(np.tensordot(contest.copies, got, 1) - rise).max(axis=1)
             bad = (miss > max(_PANEL_ERROR, noise)) | (differ > _RULES_DIFFER)
             if halving == _MAX_HALVINGS:
                 bad[:] = False
@@ -184,8 +186,7 @@ def _integrate(contest: Contest, panels: Panels, k: int) -> FloatArray:
 
 def _chunks(contest: Contest, panels: int, k: int) -> list[slice]:
     """Cut the panels so that the temporaries of one cut stay within some tens of megabytes."""
-    arms = int(contest.copies.sum()) if k > 1 else len(contest)
-    floats = (len(NODES) + 2) * (8 * len(contest) + (4 * k * arms if k > 1 else 0))
+    floats = (len(NODES) + 2) * (8 + 2 * k) * len(contest)
     size = max(1, _CHUNK_FLOATS // floats)
     return [slice(at, at + size) for at in range(0, panels, size)]
 
@@ -210,47 +211,59 @@ def _panel_sums(
     anchor = np.broadcast_to(panels.anchor[part, None], tau.shape)
     count, points = tau.shape
     own, within = contest.logits(anchor.ravel(), tau.ravel())  # (n, p * points)
-    # d own / d tau = (1 - y / w_anchor) / (1 - y / w_own)
-    log_density = contest.beta.log_density(own) + log_expit(-tau.ravel()) - log_expit(-own)
-    density = np.where(within, np.exp(log_density), 0.0)
+    log_density = contest.beta.log_density(own)
+    if not contest.level:  # d own / d tau = (1 - y / w_anchor) / (1 - y / w_own)
+        log_density += log_expit(-tau.ravel()) - log_expit(-own)
+        log_density[~within] = -np.inf
+    density = np.exp(log_density)
     shape = (len(contest), count, points)
+    ends = tau[:, [0, -1]] + 1j * anchor[:, :1]
     lower, upper = _tails_of_panels(
-        contest, own.reshape(shape), within.reshape(shape), density.reshape(shape), half
+        contest, own.reshape(shape), within.reshape(shape), density.reshape(shape), half, ends
     )
     if k == 1:
         others, below = _product_of_others(lower, upper, contest.copies)
     else:
-        others, below = _ranks_among_others(lower, upper, contest.copies, k)
-    integrand = (density * others).reshape(k, len(contest), count, points)[..., 1:-1]
-    got = np.einsum("knpg,g,p->npk", integrand, WEIGHTS, half[:, 0], optimize=True)
-    rough = np.einsum("knpg,g,p->npk", integrand, GAUSS_WEIGHTS, half[:, 0], optimize=True)
-    differ = np.einsum("n,npk->p", contest.copies, np.abs(got - rough))
-    ends = below.reshape(k, count, points)
-    return got, differ, (ends[:, :, -1] - ends[:, :, 0]).T
+        others, below = ranks_among_others(lower, upper, contest.copies, k)
+    others *= density
+    integrand = others.reshape(k, len(contest), count, points)[..., 1:-1]
+    rules = integrand @ _RULES * half  # (k, n, p, 2)
+    got = rules[..., 0].transpose(1, 2, 0)
+    differ = np.tensordot(contest.copies, np.abs(rules[..., 0] - rules[..., 1]).sum(axis=0), 1)
+    risen = below.reshape(k, count, points)
+    return got, differ, (risen[:, :, -1] - risen[:, :, 0]).T
 
 
-def _tails_of_panels(
-    contest: Contest, own: FloatArray, within: BoolArray, density: FloatArray, half: FloatArray
+def _tails_of_panels(  # noqa: PLR0917
+    contest: Contest,
+    own: FloatArray,
+    within: BoolArray,
+    density: FloatArray,
+    half: FloatArray,
+    ends: NDArray[np.complex128],
 ) -> tuple[FloatArray, FloatArray]:
     """Return P(y_i <= y) and P(y_i > y), (n, p * points), for arrays (n, p, points).
+
+    `ends`, (p, 2), are equal where ends of panels are.
 
     The incomplete beta function costs microseconds a value. At the ends of a panel it is
     called; in between the density is integrated, if that leads from one end to the other.
     """
     count, points = own.shape[1:]
     lower, upper = np.empty(own.shape), np.empty(own.shape)
-    ends = np.array([0, points - 1])
-    flat = (len(contest), 2 * count)
-    found = contest.tails(own[:, :, ends].reshape(flat), within[:, :, ends].reshape(flat))
-    lower[:, :, ends], upper[:, :, ends] = (tail.reshape(-1, count, 2) for tail in found)
-    nodes = density[:, :, 1:-1] * half
-    mass = nodes @ WEIGHTS
-    risen = np.clip(nodes @ RUNNING.T, 0.0, mass[:, :, None])  # an interpolant may swing by 1e-16
+    _, first, place = np.unique(ends, return_index=True, return_inverse=True)  # panels share them
+    panel, side = np.divmod(first, 2)
+    side *= points - 1
+    place = place.reshape(count, 2)
+    found = contest.tails(own[:, panel, side], within[:, panel, side])
+    for tails, at_ends in zip((lower, upper), found, strict=True):
+        tails[:, :, [0, -1]] = at_ends[:, place]
+    integrals = (density[:, :, 1:-1] * half) @ _OF_DENSITY
+    risen, mass, rough = integrals[..., :-2], integrals[..., -2], integrals[..., -1]
+    np.clip(risen, 0.0, mass[:, :, None], out=risen)  # an interpolant may swing by 1e-16
     lower[:, :, 1:-1] = lower[:, :, :1] + risen
-    upper[:, :, 1:-1] = upper[:, :, -1:] + (mass[:, :, None] - risen)
-    astray = np.maximum(
-        np.abs(lower[:, :, -1] - lower[:, :, 0] - mass), np.abs(nodes @ GAUSS_WEIGHTS - mass)
-    )
+    upper[:, :, 1:-1] = (upper[:, :, -1] + mass)[:, :, None] - risen
+    astray = np.maximum(np.abs(lower[:, :, -1] - lower[:, :, 0] - mass), np.abs(rough - mass))
     kinds, where = np.nonzero(astray > _DENSITY_ERROR)
     if len(kinds):
         reached = within[kinds, where]
@@ -267,50 +280,3 @@ def _product_of_others(
     logs = log_lower(lower, upper)
     together = copies @ logs
     return np.exp(together - logs)[None], np.exp(together)[None]
-
-
-def _ranks_among_others(
-    lower: FloatArray, upper: FloatArray, copies: IntArray, k: int
-) -> tuple[FloatArray, FloatArray]:
-    """Return the distribution of how many arms exceed y, as far as rank k.
-
-    Returns
-    -------
-    others : (k, n, m) float64
-        P(exactly r of all arms but one copy of kind i exceed y).
-    below : (k, m) float64
-        P(at most r of all arms exceed y).
-    """
-    arms = np.repeat(np.arange(len(copies)), copies)
-    levels = [np.stack([lower[arms], upper[arms]])]  # (terms, nodes, m), one node an arm
-    while levels[-1].shape[1] > 1:
-        polynomials = levels[-1]
-        if polynomials.shape[1] % 2:
-            one = np.zeros_like(polynomials[:, :1])
-            one[0] = 1.0
-            polynomials = levels[-1] = np.concatenate([polynomials, one], axis=1)
-        levels.append(_multiply(polynomials[:, 0::2], polynomials[:, 1::2], k))
-    below = np.zeros((k, lower.shape[1]))
-    whole = levels.pop()[:k, 0]
-    below[: len(whole)] = whole
-    without = np.ones((1, 1, lower.shape[1]))
-    for polynomials in reversed(levels):
-        without = without[:, : polynomials.shape[1] // 2]  # its own level may be padded
-        left = _multiply(without, polynomials[:, 1::2], k)
-        right = _multiply(without, polynomials[:, 0::2], k)
-        pairs = np.stack([left, right], axis=2)
-        without = pairs.reshape(len(left), -1, lower.shape[1])
-    first = np.cumsum(copies) - copies  # copies of a kind are neighbours and alike
-    others = np.zeros((k, len(copies), lower.shape[1]))
-    others[: len(without)] = without[:, first]
-    return others, np.cumsum(below, axis=0)
-
-
-def _multiply(left: FloatArray, right: FloatArray, k: int) -> FloatArray:
-    """Return products of polynomials along axis 0, lowest term first, cut to k terms."""
-    terms = min(k, len(left) + len(right) - 1)
-    product = np.zeros((terms, *np.broadcast_shapes(left.shape[1:], right.shape[1:])))
-    for power, factor in enumerate(left[:terms]):
-        reach = min(len(right), terms - power)
-        product[power : power + reach] += factor * right[:reach]
-    return product

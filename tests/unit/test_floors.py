@@ -33,7 +33,16 @@ FLOORS = (
         "logs",
     ),
     ("gamma", "logit_beta", "empirical_bayes", "posterior"),
-    ("_sampling", "sampling", "_race", "thompson_sampler", "quadrature", "contest", "propensity"),
+    (
+        "_sampling",
+        "sampling",
+        "_race",
+        "thompson_sampler",
+        "quadrature",
+        "contest",
+        "_poisson_binomial",
+        "propensity",
+    ),
     ("slates", "slate_format"),
     (
         "store.url",
