@@ -28,7 +28,7 @@ IntArray = NDArray[np.intp]
 BoolArray = NDArray[np.bool_]
 
 _DROP = 37.0  # mass outside the drop points of one arm: below 1e-16
-_INNER_DROPS = (2.0, 10.0)  # 2 and 4.5 standard deviations of a normal
+_INNER_DROPS = (10.0,)  # 4.5 standard deviations of a normal
 _NO_MASS = 46.0  # a tail beyond this drop is below 1e-20: it may be given as 0
 _LOG_NEGLIGIBLE = -37.0
 _SEARCH_STEPS, _SEARCH_POINTS = 3, 7  # the lowest y that matters, to 1/512 of where arms have mass
