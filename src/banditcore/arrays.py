@@ -1,4 +1,4 @@
-"""Checks of the arrays a numeric function takes: parameters, weights, eligible arms."""
+"""Checks of what a numeric function takes: parameters, weights, arms in play, counts."""
 
 from __future__ import annotations
 
@@ -12,23 +12,33 @@ from banditcore.errors import InvalidTypeError, InvalidValueError, describe
 
 __all__ = [
     "MAX_ARMS",
+    "MAX_WEIGHT",
+    "MIN_WEIGHT",
     "any_array",
     "arm_indices",
+    "arm_rows",
+    "arms_in_play",
     "column",
     "count",
     "eligible_mask",
+    "new_rows",
     "parameters",
     "positive_int",
     "weights",
 ]
 
 FloatArray = NDArray[np.float64]
+IndexArray = NDArray[np.int32]
 
 MAX_ARMS = 2**31 - 1
 """The most arms that a call may have."""
 
 # Subnormal numbers have lost the precision that their logarithm would pretend to.
-_MIN_WEIGHT = float(np.finfo(np.float64).tiny)
+MIN_WEIGHT = float(np.finfo(np.float64).tiny)
+MAX_WEIGHT = float(np.finfo(np.float64).max)
+"""The range of weights."""
+
+_MOST_BYTES = 2**63 - 1
 
 
 def any_array(name: str, values: object) -> NDArray[Any]:
@@ -53,7 +63,7 @@ def any_array(name: str, values: object) -> NDArray[Any]:
         ) from error
 
 
-def column(name: str, values: ArrayLike) -> FloatArray:
+def column(name: str, values: ArrayLike, low: float, high: float) -> FloatArray:
     """Return `values`, one number an arm, as a contiguous float64 array; no copy if it is one.
 
     Raises
@@ -61,7 +71,7 @@ def column(name: str, values: ArrayLike) -> FloatArray:
     InvalidTypeError
         If it does not hold real numbers.
     InvalidValueError
-        If it is not one-dimensional, or has more than `MAX_ARMS`.
+        If it is not one-dimensional, has more than `MAX_ARMS`, or a number outside [low, high].
     """
     array = any_array(name, values)
     if array.dtype.kind not in "fiu":
@@ -78,26 +88,32 @@ def column(name: str, values: ArrayLike) -> FloatArray:
         )
     try:
         with np.errstate(over="ignore"):  # a long double beyond float64 becomes inf
-            return np.ascontiguousarray(array, dtype=np.float64)
+            numbers = np.require(array, np.float64, ["C_CONTIGUOUS", "ALIGNED"])
     except MemoryError as error:
         raise _too_large(name, values) from error
+    _refuse(
+        ~((numbers >= low) & (numbers <= high)), name, numbers, f"must be from {low:g} to {high:g}"
+    )
+    return numbers
 
 
-def parameters(alpha: ArrayLike, beta: ArrayLike) -> tuple[FloatArray, FloatArray]:
+def parameters(
+    alpha: ArrayLike, beta: ArrayLike, low: float, high: float
+) -> tuple[FloatArray, FloatArray]:
     """Return the parameters of n Beta distributions as two (n,) float64 arrays, or raise.
 
     Parameters
     ----------
     alpha, beta : (n,) array-like
-        Finite and > 0; of one length.
+        From `low` to `high`; of one length.
+    low, high : float
+        Finite and > 0.
     """
-    a, b = column("alpha", alpha), column("beta", beta)
+    a, b = column("alpha", alpha, low, high), column("beta", beta, low, high)
     if a.shape != b.shape:
         raise InvalidValueError(
             describe("the shape of beta", b.shape, f"that of alpha, {a.shape}: one pair an arm")
         )
-    _refuse(~(np.isfinite(a) & (a > 0)), "alpha", a, "finite and above 0")
-    _refuse(~(np.isfinite(b) & (b > 0)), "beta", b, "finite and above 0")
     return a, b
 
 
@@ -108,13 +124,11 @@ def weights(weight: ArrayLike | None, n: int) -> FloatArray:
     """
     if weight is None:
         return np.ones(n)
-    array = column("weight", weight)
+    array = column("weight", weight, MIN_WEIGHT, MAX_WEIGHT)
     if array.shape != (n,):
         raise InvalidValueError(
             describe("the shape of weight", array.shape, f"one weight an arm, so ({n},)")
         )
-    remedy = f"finite and at least {_MIN_WEIGHT:g}"
-    _refuse(~(np.isfinite(array) & (array >= _MIN_WEIGHT)), "weight", array, remedy)
     return array
 
 
@@ -142,6 +156,24 @@ def eligible_mask(eligible: ArrayLike | None, n: int) -> NDArray[np.bool_]:
     return array.astype(np.bool_)
 
 
+def arms_in_play(eligible: ArrayLike | None, exclude: ArrayLike | None, n: int) -> IndexArray:
+    """Return the indices of the arms that are eligible and not excluded, ascending, or raise.
+
+    Parameters
+    ----------
+    eligible
+        As for `eligible_mask`.
+    exclude : (m,) integers or set of integers, or None
+        Indices in [0, n) of the arms that may not be chosen.
+    n : int
+        Number of arms.
+    """
+    mask = eligible_mask(eligible, n)
+    if exclude is not None:
+        mask[arm_indices("exclude", exclude, n)] = False
+    return np.flatnonzero(mask).astype(np.int32)
+
+
 def arm_indices(name: str, values: ArrayLike, n: int) -> NDArray[np.intp]:
     """Return (m,) indices of arms, each in [0, n), or raise."""
     array = any_array(name, values)
@@ -149,12 +181,44 @@ def arm_indices(name: str, values: ArrayLike, n: int) -> NDArray[np.intp]:
         raise InvalidValueError(
             describe(f"the shape of {name}", array.shape, "one axis is needed: (m,)")
         )
+    return _indices(name, array, 0, n).astype(np.intp)
+
+
+def arm_rows(name: str, values: NDArray[Any], size: int | None, n: int) -> IndexArray:
+    """Return (size, m) indices of arms, each in [0, n) or -1 for none, C-contiguous, or raise."""
+    if values.ndim != 2 or len(values) != size:
+        one_each = f"(m,), or a row for each of size={size}: ({size}, m)"
+        raise InvalidValueError(describe(f"the shape of {name}", values.shape, one_each))
+    return np.ascontiguousarray(_indices(name, values, -1, n), dtype=np.int32)
+
+
+def _indices(name: str, array: NDArray[Any], least: int, n: int) -> NDArray[Any]:
     if array.size == 0:
-        return np.empty(0, dtype=np.intp)  # an empty list has no type of its own
+        return np.empty(array.shape, dtype=np.int32)  # an empty list has no type of its own
     if array.dtype.kind not in "iu":
         raise InvalidTypeError(describe(name, array.dtype, "arm indices (integers) are needed"))
-    _refuse((array < 0) | (array >= n), name, array, f"an arm index lies in 0..{n - 1}")
-    return array.astype(np.intp)
+    remedy = f"an arm index lies in 0..{n - 1}" + (", or is -1 for none" if least else "")
+    _refuse((array < least) | (array >= n), name, array, remedy)
+    return array
+
+
+def new_rows(dtype: type[Any], width: int, size: int | None) -> NDArray[Any]:
+    """Return an array for an answer: (width,), or (size, width); its content is arbitrary.
+
+    Raises
+    ------
+    InvalidValueError
+        If no address space could hold it.
+    MemoryError
+        If this machine cannot.
+    """
+    shape = (width,) if size is None else (size, width)
+    # numpy refuses a shape even if nothing is in it
+    if max(width, 1) * (1 if size is None else size) * np.dtype(dtype).itemsize > _MOST_BYTES:
+        raise InvalidValueError(
+            describe("the shape of the answer", shape, "it does not fit in memory")
+        )
+    return np.empty(shape, dtype=dtype)
 
 
 def count(name: str, value: object, least: int) -> int:
@@ -178,8 +242,9 @@ def positive_int(name: str, value: object) -> int:
 
 def _refuse(bad: NDArray[np.bool_], name: str, array: NDArray[Any], remedy: str) -> None:
     if bad.any():
-        at = int(bad.argmax())
-        raise InvalidValueError(describe(f"{name}[{at}]", array[at].item(), remedy))
+        at = tuple(int(place) for place in np.unravel_index(int(bad.argmax()), bad.shape))
+        label = f"{name}[{', '.join(map(str, at))}]"
+        raise InvalidValueError(describe(label, array[at].item(), remedy))
 
 
 def _too_large(name: str, values: object) -> InvalidValueError:

@@ -27,11 +27,13 @@ from scipy import special
 from banditcore.errors import InvalidValueError, describe
 from banditcore.gamma import log_rise, stirling_tail
 
-__all__ = ["LogitBeta", "log_expit", "logit_of_log"]
+__all__ = ["LARGEST", "SMALLEST", "LogitBeta", "log_expit", "logit_of_log"]
 
 FloatArray = NDArray[np.float64]
 
-_SMALLEST, _LARGEST = 1e-10, 1e18
+SMALLEST, LARGEST = 1e-10, 1e18
+"""The range of parameters."""
+
 _SADDLEPOINT_FROM = 1e6
 _UNDERFLOW = 690.0  # exp(-690) is still a normal float
 _LOG_SQRT_2PI = 0.5 * np.log(2.0 * np.pi)
@@ -53,14 +55,14 @@ class LogitBeta:
 
     def __init__(self, a: FloatArray, b: FloatArray) -> None:
         for name, column in (("alpha", a), ("beta", b)):
-            outside = ~((column >= _SMALLEST) & (column <= _LARGEST))
+            outside = ~((column >= SMALLEST) & (column <= LARGEST))
             if outside.any():
                 at = int(outside.argmax())
                 raise InvalidValueError(
                     describe(
                         f"a value of {name}",  # its place here need not be the caller's
                         float(column[at]),
-                        f"exact tails are computed within {_SMALLEST:g}..{_LARGEST:g}",
+                        f"exact tails are computed within {SMALLEST:g}..{LARGEST:g}",
                     )
                 )
         self._a, self._b = a, b

@@ -22,7 +22,7 @@ from banditcore._poisson_binomial import ranks_among_others
 from banditcore.arrays import eligible_mask, parameters, positive_int, weights
 from banditcore.contest import Contest, Panels, lay_out, log_lower
 from banditcore.errors import InvalidValueError, NumericalError, describe
-from banditcore.logit_beta import LogitBeta, log_expit
+from banditcore.logit_beta import LARGEST, SMALLEST, LogitBeta, log_expit
 from banditcore.quadrature import GAUSS_WEIGHTS, NODES, RUNNING, WEIGHTS
 
 __all__ = ["rank_probabilities", "top_probabilities"]
@@ -54,8 +54,7 @@ def top_probabilities(
     Parameters
     ----------
     alpha, beta : (n,) array-like
-        Parameters of the Beta posteriors, finite and > 0; made for 1e-3..1e12, refused outside
-        1e-10..1e18.
+        Parameters of the Beta posteriors, 1e-10 to 1e18; made for 1e-3 to 1e12.
     k : int
         Slate length, >= 1. With no more than k eligible arms each of them has probability 1.
     weight : (n,) array-like, optional
@@ -130,7 +129,7 @@ def rank_probabilities(
 def _arguments(
     alpha: ArrayLike, beta: ArrayLike, weight: ArrayLike | None, eligible: ArrayLike | None
 ) -> tuple[FloatArray, FloatArray, FloatArray, IntArray]:
-    a, b = parameters(alpha, beta)
+    a, b = parameters(alpha, beta, SMALLEST, LARGEST)
     return a, b, weights(weight, len(a)), np.flatnonzero(eligible_mask(eligible, len(a)))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -25,6 +24,7 @@ from banditcore.slates import DEFAULT_DEPTH, DEFAULT_SLATES, Snapshot, draw_bank
 from banditcore.store.connect import connect
 from banditcore.store.publish import publish
 from banditcore.store.reading import SegmentReader
+from banditcore.threads import usable_cpus
 
 if TYPE_CHECKING:
     import numpy as np
@@ -270,18 +270,12 @@ def _lent(store: Store) -> Iterator[str]:
         del _lent_stores[token]
 
 
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # what a container or taskset leaves; macOS has neither
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 @contextmanager
 def _executor(given: Executor | None) -> Iterator[Executor]:
     if given is not None:
         yield given
         return
-    with ThreadPoolExecutor(_cores()) as threads:
+    with ThreadPoolExecutor(usable_cpus()) as threads:
         yield threads
 
 

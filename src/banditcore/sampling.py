@@ -7,20 +7,36 @@ a row answers depends on neither the number of threads, nor `size`, nor which ar
 
 from __future__ import annotations
 
-import operator
-import os
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from banditcore import _sampling
-from banditcore.errors import InvalidTypeError, InvalidValueError, describe
+from banditcore._sampling import plain_topk
+from banditcore.arrays import (
+    MAX_ARMS,
+    MAX_WEIGHT,
+    MIN_WEIGHT,
+    any_array,
+    arms_in_play,
+    column,
+    count,
+    new_rows,
+    parameters,
+    weights,
+)
+from banditcore.errors import InvalidValueError, describe
+from banditcore.method import race_pays
+from banditcore.seeds import Seed, key_of
+from banditcore.thompson_sampler import MAX_RACE_PARAMETER, MIN_RACE_PARAMETER, ThompsonSampler
+from banditcore.threads import thread_count
 
 __all__ = [
     "MAX_PARAMETER",
     "MIN_PARAMETER",
+    "Seed",
     "active_kernel",
     "quantile",
     "sample_beta",
@@ -29,19 +45,14 @@ __all__ = [
 
 FloatArray: TypeAlias = NDArray[np.float64]
 IndexArray: TypeAlias = NDArray[np.int32]
-Seed: TypeAlias = int | np.random.SeedSequence | np.random.Generator | None
 
 MIN_PARAMETER = 1e-100
 MAX_PARAMETER = 1e100
 """The range of alpha and beta. Draws are tested from 1e-3 to 1e12; the formulas hold beyond."""
 
 _MAX_QUANTILE_PARAMETER = 1e12
-_MOST_THREADS = 256
-_WORTH_THREADS = (
-    50_000  # draws: a quarter of a millisecond of work, against some 50 us to wake a thread
-)
-_MOST_ARMS = 2**31 - 1
-_MOST_BYTES = 2**63 - 1
+# Draws: a quarter of a millisecond of work, against some 50 us to wake a thread.
+_WORTH_THREADS = 50_000
 
 
 def sample_beta(
@@ -86,12 +97,10 @@ def sample_beta(
             return row
     a, b, boosted = _parameters(alpha, beta)
     n = len(a)
-    rows = 1 if size is None else _count("size", size, 0)
-    if rows * max(n, 1) * 8 > _MOST_BYTES:  # numpy refuses the shape even if no draw is in it
-        raise InvalidValueError(describe("size", size, "size x arms draws do not fit in memory"))
-    key = _sampling.fresh_key() if seed is None else _key(seed)
-    workers = _threads(threads, rows * n)
-    draws = np.empty(n if size is None else (rows, n))
+    rows = None if size is None else count("size", size, 0)
+    key = _sampling.fresh_key() if seed is None else key_of(seed)
+    workers = thread_count(threads, n if rows is None else rows * n, _WORTH_THREADS)
+    draws = new_rows(np.float64, n, rows)
     _sampling.fill(a, b, draws, key, workers, boosted=boosted)
     return draws
 
@@ -128,8 +137,8 @@ def thompson_topk(
     eligible : (n,) array_like of bool, or (m,) array_like of int, optional
         The only arms that may be returned, as a mask or as indices. `exclude` still holds.
     seed : int, numpy.random.SeedSequence, numpy.random.Generator or None
-        As for `sample_beta`, and with the same streams: excluding an arm changes no other arm's
-        draw.
+        As for `sample_beta`, with the streams of `sample_beta` where every arm is drawn: there,
+        excluding an arm changes no other arm's draw, and row r is the same for every `size`.
     threads : int or None
         As for `sample_beta`.
 
@@ -142,27 +151,36 @@ def thompson_topk(
     ------
     InvalidValueError, InvalidTypeError
         For arguments that cannot be used; both are a `BanditCoreError`.
+
+    Notes
+    -----
+    For many rows of few places it is cheaper to build the tables of a `ThompsonSampler` than to
+    draw every arm: see `banditcore.method`. The law is the same, the draws of one seed are not.
+    Which way is taken depends on `k`, `size` and the number of arms that may be returned, and on
+    whether the parameters are in the range of `ThompsonSampler` (under weights also all beta
+    above 1); never on the machine, `threads` or the kernel.
     """
     if size is seed is threads is weight is exclude is eligible is None:
         # The common small call, checked without a detour through Python.
-        best = _sampling.plain_topk(alpha, beta, k, MIN_PARAMETER, MAX_PARAMETER, _WORTH_THREADS)
+        best = plain_topk(alpha, beta, k, MIN_PARAMETER, MAX_PARAMETER, _WORTH_THREADS)
         if best is not None:
             return best
     a, b, boosted = _parameters(alpha, beta)
     n = len(a)
     if n == 0:
         raise InvalidValueError(describe("alpha", alpha, "a choice needs at least one arm"))
-    places = _count("k", k, 1)
-    rows = 1 if size is None else _count("size", size, 0)
-    if rows * places * 4 > _MOST_BYTES:
-        raise InvalidValueError(describe("k", k, "size x k indices do not fit in memory"))
-    value = None if weight is None else _weight(weight, n)
+    places = count("k", k, 1)
+    rows = None if size is None else count("size", size, 0)
+    value = None if weight is None else _weights(weight, n)
     arms = None
     if exclude is not None or eligible is not None:
-        arms = _arms_in_play(exclude, eligible, n)
-    key = _sampling.fresh_key() if seed is None else _key(seed)
-    workers = _threads(threads, rows * (n if arms is None else len(arms)))
-    chosen = np.empty(places if size is None else (rows, places), dtype=np.int32)
+        arms = arms_in_play(eligible, exclude, n)
+    left = n if arms is None else len(arms)
+    if rows is not None and race_pays(left, places, rows) and _can_race(a, b, value):
+        return _race_topk(a, b, value, arms, places, rows, seed, threads)
+    workers = thread_count(threads, left if rows is None else rows * left, _WORTH_THREADS)
+    chosen: IndexArray = new_rows(np.int32, places, rows)
+    key = _sampling.fresh_key() if seed is None else key_of(seed)
     _sampling.topk(a, b, value, arms, chosen, key, workers, boosted=boosted)
     return chosen
 
@@ -193,12 +211,14 @@ def quantile(alpha: ArrayLike, beta: ArrayLike, q: ArrayLike) -> FloatArray:
         For arguments that cannot be used; both are a `BanditCoreError`.
     """
     a, b, _ = _parameters(alpha, beta, _MAX_QUANTILE_PARAMETER)
-    level = _array("q", q)
+    level = any_array("q", q)
     if level.ndim == 0:
         level = np.broadcast_to(level, a.shape) if level.dtype.kind in "iuf" else level.reshape(1)
-    level = _column("q", level, 0.0, 1.0)
+    level = column("q", level, 0.0, 1.0)
     if level.shape != a.shape:
-        raise InvalidValueError(describe("q", level.shape, f"one number, or shape {a.shape}"))
+        raise InvalidValueError(
+            describe("the shape of q", level.shape, f"one number, or one an arm, so {a.shape}")
+        )
     x = np.asarray(special.betaincinv(a, b, level), dtype=np.float64)
     # Near 0 the distribution function is x^a / (a B(a, b)). The comparison is false for NaN too.
     low = ~(x > np.finfo(np.float64).tiny) & (level > 0)
@@ -233,138 +253,45 @@ def _parameters(
     alpha: ArrayLike, beta: ArrayLike, most: float = MAX_PARAMETER
 ) -> tuple[FloatArray, FloatArray, bool]:
     """Return both columns, and whether a parameter may be below 1."""
+    # `fit` is a quick yes: what it does not know gets every check.
     a_fits = _sampling.fit(alpha, MIN_PARAMETER, most)
     b_fits = _sampling.fit(beta, MIN_PARAMETER, most)
-    a = cast(FloatArray, alpha) if a_fits else _column("alpha", alpha, MIN_PARAMETER, most)
-    b = cast(FloatArray, beta) if b_fits else _column("beta", beta, MIN_PARAMETER, most)
-    if a.shape != b.shape:
-        raise InvalidValueError(
-            describe("beta", b.shape, f"one value for each of alpha's, so shape {a.shape}")
-        )
-    if len(a) > _MOST_ARMS:
-        raise InvalidValueError(describe("alpha", a.shape, f"at most {_MOST_ARMS} arms"))
-    return a, b, not a_fits == b_fits == 1
+    if a_fits and b_fits:
+        a, b = cast(FloatArray, alpha), cast(FloatArray, beta)
+        if a.shape == b.shape and len(a) <= MAX_ARMS:
+            return a, b, not a_fits == b_fits == 1
+    return *parameters(alpha, beta, MIN_PARAMETER, most), True
 
 
-def _weight(weight: ArrayLike, n: int) -> FloatArray:
-    # Subnormal numbers have lost the precision that their logarithm would pretend to.
-    column = _column(
-        "weight", weight, float(np.finfo(np.float64).tiny), float(np.finfo(np.float64).max)
-    )
-    if column.shape != (n,):
-        raise InvalidValueError(
-            describe("weight", column.shape, f"one value an arm, so shape ({n},)")
-        )
-    return column
+def _weights(weight: ArrayLike, n: int) -> FloatArray:
+    if _sampling.fit(weight, MIN_WEIGHT, MAX_WEIGHT):  # as above
+        column = cast(FloatArray, weight)
+        if len(column) == n:
+            return column
+    return weights(weight, n)
 
 
-def _column(name: str, values: ArrayLike, low: float, high: float) -> FloatArray:
-    """Return `values` as a contiguous float64 column in [low, high]; no copy if it is one."""
-    given = _array(name, values)
-    if given.dtype.kind not in "iuf":
-        raise InvalidTypeError(
-            describe(name, given.dtype, "a column of real numbers (float or int) is needed")
-        )
-    if given.ndim != 1:
-        raise InvalidValueError(describe(name, given.shape, "one axis is needed: shape (n,)"))
-    with np.errstate(over="ignore"):  # a long double beyond float64 becomes inf, refused below
-        column = np.require(given, np.float64, ["C_CONTIGUOUS", "ALIGNED"])
-    bad = _sampling.first_unfit(column, low, high)
-    if bad >= 0:
-        raise InvalidValueError(
-            describe(f"{name}[{bad}]", float(column[bad]), f"must be from {low:g} to {high:g}")
-        )
-    return column
+def _can_race(a: FloatArray, b: FloatArray, weight: FloatArray | None) -> bool:
+    low, high = MIN_RACE_PARAMETER, MAX_RACE_PARAMETER
+    if not (_sampling.fit(a, low, high) and _sampling.fit(b, low, high)):
+        return False
+    # Under weights, arms with beta <= 1 are in no table: each is drawn at each decision.
+    return weight is None or bool(b.min() > 1.0)
 
 
-def _array(name: str, values: ArrayLike) -> NDArray[Any]:
-    if isinstance(values, np.ma.MaskedArray):
-        raise InvalidTypeError(
-            describe(name, type(values).__name__, "a mask would be lost: pass a plain array")
-        )
-    if isinstance(values, set | frozenset):
-        values = sorted(values)
-    try:
-        return np.asarray(values)
-    except (ValueError, TypeError) as error:
-        raise InvalidTypeError(
-            describe(name, values, f"not a rectangular array: {error}")
-        ) from error
-
-
-def _arms_in_play(exclude: ArrayLike | None, eligible: ArrayLike | None, n: int) -> IndexArray:
-    """Return the indices left, ascending."""
-    if eligible is None:
-        left = np.ones(n, dtype=np.bool_)
-    else:
-        given = _array("eligible", eligible)
-        if given.dtype.kind == "b":
-            if given.shape != (n,):
-                raise InvalidValueError(
-                    describe("eligible", given.shape, f"a mask has shape ({n},)")
-                )
-            left = given.copy()
-        else:
-            left = np.zeros(n, dtype=np.bool_)
-            left[_indices("eligible", given, n)] = True
-    if exclude is not None:
-        left[_indices("exclude", _array("exclude", exclude), n)] = False
-    return np.flatnonzero(left).astype(np.int32)
-
-
-def _indices(name: str, given: NDArray[Any], n: int) -> NDArray[Any]:
-    if given.ndim != 1:
-        raise InvalidValueError(describe(name, given.shape, "one axis is needed: shape (m,)"))
-    if given.size == 0:
-        return np.empty(0, dtype=np.intp)  # an empty list has no type of its own
-    if given.dtype.kind not in "iu":
-        raise InvalidTypeError(describe(name, given.dtype, "arm indices (integers) are needed"))
-    bad = (given < 0) | (given >= n)
-    if bad.any():
-        at = int(bad.argmax())
-        raise InvalidValueError(
-            describe(f"{name}[{at}]", int(given[at]), f"an arm index is 0..{n - 1}")
-        )
-    return given
-
-
-def _count(name: str, value: object, least: int) -> int:
-    remedy = f"an integer of at least {least}"
-    if isinstance(value, bool | np.bool_):
-        raise InvalidTypeError(describe(name, value, remedy))
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]  # the try is the check
-    except TypeError as error:
-        raise InvalidTypeError(describe(name, value, remedy)) from error
-    if number < least:
-        raise InvalidValueError(describe(name, value, remedy))
-    return number
-
-
-def _key(seed: object) -> int:
-    """Return the 64 bits that key every stream of one call."""
-    if isinstance(seed, np.random.Generator):
-        return int(seed.integers(0, 2**64, dtype=np.uint64))
-    if not isinstance(seed, np.random.SeedSequence):
-        try:
-            seed = np.random.SeedSequence(_count("seed", seed, 0))
-        except InvalidTypeError as error:
-            raise InvalidTypeError(
-                describe("seed", seed, "an int >= 0, a SeedSequence, a Generator or None")
-            ) from error
-    return int(seed.generate_state(1, np.uint64)[0])
-
-
-def _threads(threads: int | None, draws: int) -> int:
-    if threads is None:
-        return 1 if draws < _WORTH_THREADS else min(_usable_cpus(), _MOST_THREADS)
-    wanted = _count("threads", threads, 1)
-    if wanted > _MOST_THREADS:
-        raise InvalidValueError(describe("threads", threads, f"at most {_MOST_THREADS}"))
-    return wanted
-
-
-def _usable_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):  # what a container or taskset leaves; macOS has neither
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _race_topk(  # noqa: PLR0917
+    a: FloatArray,
+    b: FloatArray,
+    weight: FloatArray | None,
+    arms: IndexArray | None,
+    k: int,
+    size: int,
+    seed: Seed,
+    threads: int | None,
+) -> IndexArray:
+    """Return (size, k) indices of the best of `arms`, of which there are more than k."""
+    if arms is None:
+        return ThompsonSampler(a, b, weight=weight).topk(k, size=size, seed=seed, threads=threads)
+    sampler = ThompsonSampler(a[arms], b[arms], weight=None if weight is None else weight[arms])
+    best: IndexArray = arms[sampler.topk(k, size=size, seed=seed, threads=threads)]
+    return best

@@ -11,14 +11,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from banditcore import _race, sampling
+from banditcore import _race, _sampling
+from banditcore.arrays import (
+    any_array,
+    arm_rows,
+    arms_in_play,
+    count,
+    new_rows,
+    parameters,
+    weights,
+)
 from banditcore.errors import InvalidTypeError, InvalidValueError, describe
+from banditcore.seeds import Seed, key_of
+from banditcore.threads import thread_count
 
-__all__ = ["ThompsonSampler"]
+__all__ = ["MAX_RACE_PARAMETER", "MIN_RACE_PARAMETER", "ThompsonSampler"]
 
-_MOST_PARAMETER = 1e13
-_LEAST_PARAMETER = 1e-4
+MIN_RACE_PARAMETER = 1e-4
+MAX_RACE_PARAMETER = 1e13
+"""The range of alpha and beta: in a race all bits of a posterior's tail count."""
+
 _MOST_ARMS = 100_000_000
+_WORTH_THREADS_DRAWS = 50_000  # where all arms are drawn: as for `thompson_topk`
 _WORTH_THREADS = 4_000  # rows: a millisecond of work, against some 50 us to start a thread
 _USEFUL_DEPTH = 0.6  # share of the tables' depth up to which a race is faster than drawing all arms
 _FEW_ARMS = 64  # drawing as many as these is faster than racing past the others
@@ -50,25 +64,20 @@ class ThompsonSampler:
     value ends in a peak, are drawn at each decision too.
     """
 
-    __slots__ = ("_alpha", "_beta", "_deepest", "_fresh", "_tables", "_weight")
+    __slots__ = ("_alpha", "_beta", "_boosted", "_deepest", "_fresh", "_tables", "_weight")
 
     def __init__(
         self, alpha: ArrayLike, beta: ArrayLike, *, weight: ArrayLike | None = None
     ) -> None:
-        a, b, *_ = sampling._parameters(alpha, beta)  # one door's checks for both
+        a, b = parameters(alpha, beta, MIN_RACE_PARAMETER, MAX_RACE_PARAMETER)
         n = len(a)
-        if n == 0:
-            raise InvalidValueError(describe("alpha", alpha, "a choice needs at least one arm"))
-        if n > _MOST_ARMS:
-            raise InvalidValueError(describe("alpha", a.shape, f"at most {_MOST_ARMS} arms"))
-        for name, column in (("alpha", a), ("beta", b)):
-            unfit = (column < _LEAST_PARAMETER) | (column > _MOST_PARAMETER)
-            if unfit.any():
-                bad = int(unfit.argmax())
-                remedy = f"must be from {_LEAST_PARAMETER:g} to {_MOST_PARAMETER:g}"
-                raise InvalidValueError(describe(f"{name}[{bad}]", float(column[bad]), remedy))
-        value = None if weight is None else sampling._weight(weight, n)  # as above
+        if not 1 <= n <= _MOST_ARMS:
+            raise InvalidValueError(
+                describe("the shape of alpha", a.shape, f"1 to {_MOST_ARMS} arms to choose from")
+            )
+        value = None if weight is None else weights(weight, n)
         self._alpha, self._beta, self._weight = (_frozen(a), _frozen(b), _frozen(value))
+        self._boosted = bool(min(a.min(), b.min()) < 1.0)
         self._tables = _race.Tables(self._alpha, self._beta, self._weight)
         figures = self._tables.figures
         # Time up to which no arm has to be drawn one by one; some points are of arms met before.
@@ -104,7 +113,7 @@ class ThompsonSampler:
         exclude: ArrayLike | None = None,
         eligible: ArrayLike | None = None,
         out: NDArray[np.int32] | None = None,
-        seed: sampling.Seed = None,
+        seed: Seed = None,
         threads: int | None = None,
     ) -> NDArray[np.int32]:
         """Draw the best k arms of one posterior sample, or of `size` independent ones.
@@ -140,38 +149,36 @@ class ThompsonSampler:
         """
         plain = size is None and exclude is None and eligible is None and out is None
         if plain and type(k) is int and 1 <= k <= self._deepest and k <= 1024 and threads is None:
-            key = self._fresh.next() if seed is None else _key(seed)
+            key = self._fresh.next() if seed is None else key_of(seed)
             return self._tables.one(k, key)
         n = len(self)
-        places = sampling._count("k", k, 1)  # one door's checks for both
-        rows = 1 if size is None else sampling._count("size", size, 0)
+        places = count("k", k, 1)
+        rows = None if size is None else count("size", size, 0)
         bans = None
         if exclude is not None:
-            given = sampling._array("exclude", exclude)
+            given = any_array("exclude", exclude)
             if given.ndim == 2:
-                bans, exclude = _bans_by_row(given, rows, size, n), None
+                bans, exclude = arm_rows("exclude", given, rows, n), None
         arms = None
         if exclude is not None or eligible is not None:
-            arms = sampling._arms_in_play(exclude, eligible, n)
-        answer = _target(out, rows, places, size)
-        workers = _threads(threads, rows)
-        grid = answer.reshape(rows, places)
+            arms = arms_in_play(eligible, exclude, n)
         left = n if arms is None else len(arms)
         # To meet k of `left` arms, about k n / left of all are met.
         deep = places * n > self._deepest * left or left <= _FEW_ARMS
-        if deep and bans is None:
-            grid[:] = sampling.thompson_topk(
-                self._alpha,
-                self._beta,
-                places,
-                size=rows,
-                weight=self._weight,
-                eligible=arms,
-                seed=seed,
-                threads=workers,
-            )
+        direct = deep and bans is None
+        decisions = 1 if rows is None else rows
+        workers = thread_count(
+            threads,
+            decisions * left if direct else decisions,
+            _WORTH_THREADS_DRAWS if direct else _WORTH_THREADS,
+        )
+        answer = _target(out, places, rows)
+        grid = answer.reshape(decisions, places)
+        key = self._fresh.next() if seed is None else key_of(seed)
+        if direct:
+            columns = (self._alpha, self._beta, self._weight, arms)
+            _sampling.topk(*columns, grid, key, workers, boosted=self._boosted)
         else:
-            key = self._fresh.next() if seed is None else _key(seed)
             banned = None if arms is None else _bitmap(arms, n)
             self._tables.topk(grid, key, workers, None, banned, bans)
         return answer
@@ -191,54 +198,16 @@ def _frozen(column: Any) -> Any:
     return kept
 
 
-def _key(seed: object) -> int:
-    return sampling._key(seed)  # seeds mean the same everywhere
-
-
-def _threads(threads: int | None, rows: int) -> int:
-    if threads is None and rows < _WORTH_THREADS:
-        return 1
-    return sampling._threads(threads, 1 << 40)
-
-
-def _bans_by_row(given: NDArray[Any], rows: int, size: int | None, n: int) -> NDArray[np.int32]:
-    if size is None or given.shape[0] != rows:
-        raise InvalidValueError(
-            describe("exclude", given.shape, f"shape (m,), or one row each: ({size}, m)")
-        )
-    if given.size == 0:
-        return np.empty((rows, 0), dtype=np.int32)
-    if given.dtype.kind not in "iu":
-        raise InvalidTypeError(
-            describe("exclude", given.dtype, "arm indices (integers) are needed")
-        )
-    bad = (given < -1) | (given >= n) if given.dtype.kind == "i" else given >= n
-    if bad.any():
-        row, place = (int(at) for at in np.unravel_index(int(bad.argmax()), bad.shape))
-        raise InvalidValueError(
-            describe(
-                f"exclude[{row}, {place}]",
-                int(given[row, place]),
-                f"an arm index is 0..{n - 1}, or -1 for none",
-            )
-        )
-    return np.ascontiguousarray(given, dtype=np.int32)
-
-
-def _target(
-    out: NDArray[np.int32] | None, rows: int, places: int, size: int | None
-) -> NDArray[np.int32]:
-    shape = (places,) if size is None else (rows, places)
+def _target(out: NDArray[np.int32] | None, places: int, size: int | None) -> NDArray[np.int32]:
     if out is None:
-        if rows * places * 4 > 2**63 - 1:
-            raise InvalidValueError(describe("k", places, "size x k indices do not fit in memory"))
-        return np.empty(shape, dtype=np.int32)
+        return new_rows(np.int32, places, size)
+    shape = (places,) if size is None else (size, places)
     if not isinstance(out, np.ndarray) or out.dtype != np.int32:
         kind = getattr(out, "dtype", type(out).__name__)
         raise InvalidTypeError(describe("out", kind, "an int32 array is needed"))
     if out.shape != shape or not out.flags.c_contiguous or not out.flags.writeable:
         raise InvalidValueError(
-            describe("out", out.shape, f"a writable, C-contiguous array of shape {shape} is needed")
+            describe("the shape of out", out.shape, f"a writable, C-contiguous array: {shape}")
         )
     return out
 

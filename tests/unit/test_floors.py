@@ -18,7 +18,7 @@ SOURCES = Path(banditcore.__file__).parent
 # Within a floor a module may import those that stand before it.
 FLOORS = (
     ("errors",),
-    ("identifiers", "segments", "arrays", "events"),
+    ("identifiers", "segments", "arrays", "seeds", "threads", "events"),
     (
         "counts",
         "grouping",
@@ -35,9 +35,10 @@ FLOORS = (
     ("gamma", "logit_beta", "empirical_bayes", "posterior"),
     (
         "_sampling",
-        "sampling",
         "_race",
         "thompson_sampler",
+        "method",
+        "sampling",
         "quadrature",
         "contest",
         "_poisson_binomial",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 
 import numpy as np
 import pytest
@@ -407,7 +406,7 @@ def test_parameters_are_finite_and_above_0(name, bad):
         ({"beta": [1.0]}, "shape of beta"),
         ({"alpha": [[1.0, 2.0]]}, "shape of alpha"),
         ({"alpha": np.broadcast_to(1.0, 2**31)}, "at most 2147483647 arms"),
-        ({"weight": [1.0, 5e-324]}, r"weight\[1\] is 5e-324: finite and at least 2.2"),
+        ({"weight": [1.0, 5e-324]}, r"weight\[1\] is 5e-324: must be from 2.2"),
         ({"weight": [1.0]}, "shape of weight"),
         ({"k": 0}, "k is 0"),
         ({"k": -3}, "k is -3"),
@@ -455,9 +454,9 @@ def test_bad_types_are_refused_by_both_doors(changed):
         with pytest.raises(InvalidTypeError) as caught:
             function(**arguments)
         assert str(caught.value).startswith(f"{next(iter(changed))} is ")
-    if not any(isinstance(value, Broken | set) for value in changed.values()):
-        with pytest.raises(InvalidTypeError):
-            thompson_topk(**arguments)
+    with pytest.raises(InvalidTypeError) as caught:
+        thompson_topk(**arguments)
+    assert str(caught.value).startswith(f"{next(iter(changed))} is ")
 
 
 @pytest.mark.parametrize("k", [3, 2**31, 2**63, 10**5000], ids=range(4))
@@ -489,9 +488,9 @@ def test_both_doors_take_the_same_arguments():
 
 @pytest.mark.parametrize("far", [1e-300, 1e-11, 1e19, 1e300])
 def test_parameters_beyond_all_digits_are_refused(far):
-    with pytest.raises(InvalidValueError, match=re.escape("within 1e-10..1e+18")):
+    with pytest.raises(InvalidValueError, match="must be from 1e-10 to 1e\\+18"):
         top_probabilities([1, far, 2], [1, 2, 3])
-    with pytest.raises(InvalidValueError, match=re.escape("within 1e-10..1e+18")):
+    with pytest.raises(InvalidValueError, match="must be from 1e-10 to 1e\\+18"):
         top_probabilities([1, 1, 2], [1, far, 3])
 
 
