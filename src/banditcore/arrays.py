@@ -38,7 +38,7 @@ MIN_WEIGHT = float(np.finfo(np.float64).tiny)
 MAX_WEIGHT = float(np.finfo(np.float64).max)
 """The range of weights."""
 
-_MOST_BYTES = 2**63 - 1
+_MOST_NUMBERS = 2**60 - 1  # of 8 bytes, in 2**63
 
 
 def any_array(name: str, values: object) -> NDArray[Any]:
@@ -181,7 +181,7 @@ def arm_indices(name: str, values: ArrayLike, n: int) -> NDArray[np.intp]:
         raise InvalidValueError(
             describe(f"the shape of {name}", array.shape, "one axis is needed: (m,)")
         )
-    return _indices(name, array, 0, n).astype(np.intp)
+    return _indices(name, array, 0, n).astype(np.intp, copy=False)
 
 
 def arm_rows(name: str, values: NDArray[Any], size: int | None, n: int) -> IndexArray:
@@ -214,11 +214,11 @@ def new_rows(dtype: type[Any], width: int, size: int | None) -> NDArray[Any]:
     """
     shape = (width,) if size is None else (size, width)
     # numpy refuses a shape even if nothing is in it
-    if max(width, 1) * (1 if size is None else size) * np.dtype(dtype).itemsize > _MOST_BYTES:
+    if max(width, 1) * (size or 1) > _MOST_NUMBERS:
         raise InvalidValueError(
             describe("the shape of the answer", shape, "it does not fit in memory")
         )
-    return np.empty(shape, dtype=dtype)
+    return np.empty(shape, dtype)
 
 
 def count(name: str, value: object, least: int) -> int:

@@ -160,7 +160,8 @@ def thompson_topk(
     whether the parameters are in the range of `ThompsonSampler` (under weights also all beta
     above 1); never on the machine, `threads` or the kernel.
     """
-    if size is seed is threads is weight is exclude is eligible is None:
+    plain = size is None and seed is None and threads is None
+    if plain and weight is None and exclude is None and eligible is None:
         # The common small call, checked without a detour through Python.
         best = plain_topk(alpha, beta, k, MIN_PARAMETER, MAX_PARAMETER, _WORTH_THREADS)
         if best is not None:

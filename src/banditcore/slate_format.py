@@ -80,17 +80,21 @@ def encode(snapshot: Snapshot, *, max_bytes: int = DEFAULT_MAX_BYTES) -> bytes:
     InvalidValueError
         The blob would be longer than `max_bytes`.
     """
-    ids = [arm.encode() for arm in snapshot.arms]
-    ends = np.cumsum([len(arm) for arm in ids], dtype=np.uint64)
-    index_type = _index_type(len(ids))
+    arms = snapshot.arms
+    ids = "".join(arms).encode()
+    characters = list(map(len, arms))
+    one_each = sum(characters) == len(ids)  # else some character has several bytes
+    sizes = characters if one_each else [len(arm.encode()) for arm in arms]
+    ends = np.cumsum(sizes, dtype=np.uint64)
+    index_type = _index_type(len(arms))
     metadata = msgpack.packb(
         {
             "bandit": snapshot.bandit,
             "segment": snapshot.segment,
-            "arms": len(ids),
+            "arms": len(arms),
             "slates": len(snapshot.bank),
             "depth": snapshot.bank.depth,
-            "id_bytes": int(ends[-1]) if ids else 0,
+            "id_bytes": len(ids),
             "index_bytes": index_type.itemsize,
         }
     )
@@ -101,7 +105,7 @@ def encode(snapshot: Snapshot, *, max_bytes: int = DEFAULT_MAX_BYTES) -> bytes:
             snapshot.alpha.astype("<f8").tobytes(),
             snapshot.beta.astype("<f8").tobytes(),
             ends.astype("<u4").tobytes(),
-            b"".join(ids),
+            ids,
             snapshot.bank.slates.astype(index_type).tobytes(),  # -1 becomes all ones
         )
     )

@@ -58,10 +58,10 @@ class SlateBank:
             raise InvalidValueError(
                 describe("slates", given.shape, "one row a slate, so shape (m, depth)")
             )
-        if given.size:
-            _check_range(given)
+        padded = bool(given.size) and _lowest(given) == _NO_ARM
         rows = np.array(given, dtype=np.int32, order="C")
-        _check_padding(rows)
+        if padded:
+            _check_padding(rows)
         _check_distinct(rows)
         rows.flags.writeable = False
         object.__setattr__(self, "slates", rows)
@@ -181,12 +181,14 @@ def draw_bank(
     )
 
 
-def _check_range(slates: NDArray[Any]) -> None:
+def _lowest(slates: NDArray[Any]) -> int:
+    """Return the lowest of the indices, all of which are in range, or raise."""
     low, high = int(slates.min()), int(slates.max())
     if low < _NO_ARM or high > np.iinfo(np.int32).max:
         raise InvalidValueError(
             describe("slates", low if low < _NO_ARM else high, "an arm index, or -1 for no arm")
         )
+    return low
 
 
 def _check_padding(rows: NDArray[np.int32]) -> None:
@@ -200,8 +202,8 @@ def _check_padding(rows: NDArray[np.int32]) -> None:
 
 def _check_distinct(rows: NDArray[np.int32]) -> None:
     ordered = np.sort(rows, axis=1)
-    repeated = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != _NO_ARM)
-    if repeated.any():
+    same = ordered[:, 1:] == ordered[:, :-1]
+    if same.any() and (repeated := same & (ordered[:, 1:] != _NO_ARM)).any():
         row = int(repeated.any(axis=1).argmax())
         raise InvalidValueError(
             describe(f"slates[{row}]", rows[row].tolist(), "an arm stands once in a slate")
@@ -225,7 +227,8 @@ def _check_arms(arms: Sequence[str]) -> tuple[str, ...]:
     # Ten thousand at a time, this often: look at each id alone only if the whole looks odd.
     try:
         "".join(ids).encode()
-        suspect = not all(map(len, ids)) or max(map(len, ids), default=0) > _ALWAYS_FITS
+        sizes = set(map(len, ids))
+        suspect = 0 in sizes or max(sizes, default=0) > _ALWAYS_FITS
     except (TypeError, UnicodeEncodeError):
         suspect = True
     if suspect:
