@@ -9,7 +9,7 @@ nothing special.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +17,28 @@ from numpy.typing import NDArray
 
 from banditcore.errors import InvalidValueError, describe
 
-__all__ = ["ArmCounts", "decay_exponent", "merge"]
+__all__ = ["ArmCounts", "DistinctArms", "decay_exponent", "merge"]
 
 FloatArray = NDArray[np.float64]
+
+
+class DistinctArms(tuple[str, ...]):
+    """A tuple of arm ids, none of which stands there twice: that is checked when it is made.
+
+    Raises
+    ------
+    InvalidValueError
+        If one does.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, arms: Iterable[str]) -> DistinctArms:
+        """Check the ids and keep them."""
+        ids = super().__new__(cls, arms)
+        if len(set(ids)) != len(ids):
+            raise InvalidValueError(describe("arms", ids, "each arm may stand here once"))
+        return ids
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,9 +82,7 @@ class ArmCounts:
                 )
             column.flags.writeable = False
             object.__setattr__(self, name, column)
-        distinct = tuple(arms)
-        if len(set(distinct)) != len(distinct):
-            raise InvalidValueError(describe("arms", distinct, "each arm may stand here once"))
+        distinct = arms if type(arms) is DistinctArms else DistinctArms(arms)
         object.__setattr__(self, "arms", distinct)
         object.__setattr__(self, "as_of", float(as_of))
 
@@ -90,8 +107,15 @@ def merge(parts: Sequence[ArmCounts], as_of: float) -> ArmCounts:
             )
     if len(parts) == 1:
         return parts[0]
-    slot_of: dict[str, int] = {}
-    slots = [[slot_of.setdefault(arm, len(slot_of)) for arm in part.arms] for part in parts]
+    first = parts[0].arms if parts else ()
+    slot_of = {arm: slot for slot, arm in enumerate(first)}
+    slots: list[slice | NDArray[np.intp]] = []
+    for part in parts:
+        if part.arms == first:  # segments that register their arms together: no look at each one
+            slots.append(slice(len(first)))
+        else:
+            each = (slot_of.setdefault(arm, len(slot_of)) for arm in part.arms)
+            slots.append(np.fromiter(each, np.intp, len(part)))
     trials = np.zeros(len(slot_of))
     successes = np.zeros(len(slot_of))
     for part, where in zip(parts, slots, strict=True):

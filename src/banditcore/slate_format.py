@@ -85,7 +85,7 @@ def encode(snapshot: Snapshot, *, max_bytes: int = DEFAULT_MAX_BYTES) -> bytes:
     characters = list(map(len, arms))
     one_each = sum(characters) == len(ids)  # else some character has several bytes
     sizes = characters if one_each else [len(arm.encode()) for arm in arms]
-    ends = np.cumsum(sizes, dtype=np.uint64)
+    ends = np.cumsum(np.fromiter(sizes, np.uint64, len(sizes)))
     index_type = _index_type(len(arms))
     metadata = msgpack.packb(
         {

@@ -67,7 +67,7 @@ def test_levels():
     ],
 )
 def test_bad_levels_are_refused(q, error):
-    with pytest.raises(error, match="^(the shape of )?q"):
+    with pytest.raises(error, match=r"^(the shape of )?q"):
         quantile([2.0, 3.0], [5.0, 1.0], q)
 
 

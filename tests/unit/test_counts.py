@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from banditcore.counts import ArmCounts, decay_exponent, merge
+from banditcore.counts import ArmCounts, DistinctArms, decay_exponent, merge
 from banditcore.errors import InvalidValueError
 
 NOW = 1.7e9
@@ -67,6 +69,26 @@ def test_columns_have_one_number_an_arm(shape):
 def test_an_arm_stands_once():
     with pytest.raises(InvalidValueError, match="each arm may stand here once"):
         ArmCounts(["a", "b", "a"], [1, 1, 1], [0, 0, 0], NOW)
+
+
+def test_distinct_arms_are_checked_however_they_come():
+    arms = DistinctArms(["a", "b"])
+    assert arms == ("a", "b")
+    assert ArmCounts(arms, [1, 2], [0, 0], NOW).arms is arms
+    copy = pickle.loads(pickle.dumps(ArmCounts(["a", "b"], [1, 2], [0, 0], NOW)))  # our own
+    assert copy.arms == arms
+    assert type(copy.arms) is DistinctArms
+    for more in (arms * 2, (*arms, "b")):  # plain tuples again
+        with pytest.raises(InvalidValueError, match="each arm may stand here once"):
+            ArmCounts(more, np.ones(len(more)), np.zeros(len(more)), NOW)
+
+
+def test_merge_of_the_same_arms_in_one_order_and_another():
+    first = ArmCounts(["b", "a"], [1, 2], [0.5, 1], NOW)
+    same = ArmCounts(["b", "a"], [4, 8], [0, 0], NOW)
+    turned = ArmCounts(["a", "b"], [16, 32], [2, 4], NOW)
+    merged = merge([first, same, turned], NOW)
+    assert as_rows(merged) == {"b": (37.0, 4.5), "a": (26.0, 3.0)}
 
 
 def test_merge_adds_by_arm_in_order_of_appearance():

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 
+from banditcore.counts import DistinctArms
 from banditcore.errors import CorruptDataError, describe
 from banditcore.store.library import Held, Reply
 from banditcore.store.registry import decode_ids, encode_ids
@@ -30,7 +31,7 @@ class SegmentView:
         Its landmark and half-life give the weights.
     token : bytes
         Of the registry; changes with every change of it.
-    arms : tuple of str
+    arms : DistinctArms
         Ids in order of their slots.
     slot_of : mapping
         Id -> slot.
@@ -42,7 +43,7 @@ class SegmentView:
 
     version: SegmentVersion
     token: bytes
-    arms: tuple[str, ...]
+    arms: DistinctArms
     slot_of: Mapping[str, int]
     size: int
     digest: str
@@ -80,7 +81,7 @@ class SegmentView:
             raise CorruptDataError(describe("registry", len(arms), "an arm stands in it twice"))
         stored = encode_ids(arms)
         digest = sha1(stored, usedforsecurity=False).hexdigest()
-        return cls(version, token, arms, slot_of, len(stored), digest)
+        return cls(version, token, DistinctArms(arms), slot_of, len(stored), digest)
 
     def with_arms(self, new: Sequence[str], token: bytes) -> SegmentView:
         """Return the view after `new` arms were registered and left `token`."""
