@@ -6,10 +6,14 @@ that a seed means one answer on every machine, for any number of threads and any
 
 from __future__ import annotations
 
-__all__ = ["MAX_PLACES", "race_pays"]
+__all__ = ["MAX_PLACES", "MAX_RACED", "MIN_RACED", "race_pays"]
 
 MAX_PLACES = 16
 """Deeper slates draw every arm: how far down tables are quick is not seen from a call's shape."""
+
+MIN_RACED, MAX_RACED = 1e-4, 1e7
+"""Parameters for which tables are built unasked: one of 1e8 may take a millisecond
+to lay out, instead of 20 us."""
 
 _MIN_ARMS = 64  # a race of fewer draws them all
 _MAX_ARMS = 1 << 20  # tables of some hundreds of megabytes

@@ -2,7 +2,8 @@
 
 Draws are ratios of gammas (Marsaglia and Tsang, ACM TOMS 26, 2000) over counter-based streams
 (Philox 4x32-10: Salmon et al., SC 2011), in float64. A stream is keyed by (seed, row, arm): what
-a row answers depends on neither the number of threads, nor `size`, nor which arms are left out.
+a row answers depends on neither the number of threads, nor `size`, nor which arms are left out,
+until `size` is so large that a race is cheaper (`banditcore.method`).
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from banditcore.arrays import (
     weights,
 )
 from banditcore.errors import InvalidValueError, describe
-from banditcore.method import race_pays
+from banditcore.method import MAX_RACED, MIN_RACED, race_pays
 from banditcore.seeds import Seed, key_of
-from banditcore.thompson_sampler import MAX_RACE_PARAMETER, MIN_RACE_PARAMETER, ThompsonSampler
+from banditcore.thompson_sampler import ThompsonSampler
 from banditcore.threads import thread_count
 
 __all__ = [
@@ -157,8 +158,8 @@ def thompson_topk(
     For many rows of few places it is cheaper to build the tables of a `ThompsonSampler` than to
     draw every arm: see `banditcore.method`. The law is the same, the draws of one seed are not.
     Which way is taken depends on `k`, `size` and the number of arms that may be returned, and on
-    whether the parameters are in the range of `ThompsonSampler` (under weights also all beta
-    above 1); never on the machine, `threads` or the kernel.
+    whether all parameters are from 1e-4 to 1e7 (under weights also all beta above 1); never on
+    the machine, `threads` or the kernel.
     """
     plain = size is None and seed is None and threads is None
     if plain and weight is None and exclude is None and eligible is None:
@@ -273,8 +274,7 @@ def _weights(weight: ArrayLike, n: int) -> FloatArray:
 
 
 def _can_race(a: FloatArray, b: FloatArray, weight: FloatArray | None) -> bool:
-    low, high = MIN_RACE_PARAMETER, MAX_RACE_PARAMETER
-    if not (_sampling.fit(a, low, high) and _sampling.fit(b, low, high)):
+    if not (_sampling.fit(a, MIN_RACED, MAX_RACED) and _sampling.fit(b, MIN_RACED, MAX_RACED)):
         return False
     # Under weights, arms with beta <= 1 are in no table: each is drawn at each decision.
     return weight is None or bool(b.min() > 1.0)

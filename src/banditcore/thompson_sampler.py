@@ -25,12 +25,10 @@ from banditcore.errors import InvalidTypeError, InvalidValueError, describe
 from banditcore.seeds import Seed, key_of
 from banditcore.threads import thread_count
 
-__all__ = ["MAX_RACE_PARAMETER", "MIN_RACE_PARAMETER", "ThompsonSampler"]
+__all__ = ["ThompsonSampler"]
 
-MIN_RACE_PARAMETER = 1e-4
-MAX_RACE_PARAMETER = 1e13
-"""The range of alpha and beta: in a race all bits of a posterior's tail count."""
-
+_LEAST_PARAMETER = 1e-4
+_MOST_PARAMETER = 1e13
 _MOST_ARMS = 100_000_000
 _WORTH_THREADS_DRAWS = 50_000  # where all arms are drawn: as for `thompson_topk`
 _WORTH_THREADS = 4_000  # rows: a millisecond of work, against some 50 us to start a thread
@@ -69,7 +67,7 @@ class ThompsonSampler:
     def __init__(
         self, alpha: ArrayLike, beta: ArrayLike, *, weight: ArrayLike | None = None
     ) -> None:
-        a, b = parameters(alpha, beta, MIN_RACE_PARAMETER, MAX_RACE_PARAMETER)
+        a, b = parameters(alpha, beta, _LEAST_PARAMETER, _MOST_PARAMETER)
         n = len(a)
         if not 1 <= n <= _MOST_ARMS:
             raise InvalidValueError(

@@ -18,7 +18,7 @@ import pytest
 
 from banditcore import _race, sampling
 from banditcore.errors import InvalidTypeError, InvalidValueError
-from banditcore.method import MAX_PLACES, race_pays
+from banditcore.method import MAX_PLACES, MAX_RACED, MIN_RACED, race_pays
 from banditcore.propensity import rank_probabilities
 from banditcore.sampling import thompson_topk
 from sampling.laws import chi_square_p
@@ -150,12 +150,17 @@ def test_one_decision_and_no_decisions_build_nothing(builds):
     assert builds == []
 
 
-@pytest.mark.parametrize("outside", [1e-5, 1e14])
-def test_parameters_that_only_the_direct_way_takes(builds, outside):
-    a = A.copy()
-    a[5] = outside
-    assert thompson_topk(a, B, 3, size=20_000, seed=1).shape == (20_000, 3)
-    assert builds == []
+@pytest.mark.parametrize("outside", [0.9 * MIN_RACED, 1.1 * MAX_RACED, 1e-50, 1e50])
+def test_parameters_for_which_every_arm_is_drawn(builds, outside):
+    """Tables would be refused, or take longer to build than all the draws."""
+    for column in (0, 1):
+        columns = [np.minimum(A, MAX_RACED), np.minimum(B, MAX_RACED)]
+        assert thompson_topk(*columns, 3, size=20_000, seed=1).shape == (20_000, 3)
+        assert builds.pop() == N
+        columns[column] = columns[column].copy()
+        columns[column][5] = outside
+        assert thompson_topk(*columns, 3, size=20_000, seed=1).shape == (20_000, 3)
+        assert builds == []
 
 
 def test_under_weights_values_that_end_in_a_peak_are_drawn(builds):
