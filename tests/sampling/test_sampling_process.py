@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from banditcore import _race, _sampling
+from banditcore.method import MAX_PLACES, race_pays
 from banditcore.sampling import sample_beta, thompson_topk
 from banditcore.thompson_sampler import ThompsonSampler
 
@@ -46,11 +47,14 @@ def _interrupted_soon():
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.parametrize("k", [1, MAX_PLACES + 1])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_control_c_ends_a_long_call(threads):
-    """Five billion draws: minutes, unless the signal is seen."""
+def test_control_c_ends_a_long_call(threads, k):
+    """From tables, and drawing two billion rates: many seconds, unless the signal is seen."""
+    size = 20_000_000
+    assert race_pays(100, k, size) == (k <= MAX_PLACES)
     with _interrupted_soon():
-        thompson_topk(np.full(100, 2.0), np.full(100, 50.0), 1, size=50_000_000, threads=threads)
+        thompson_topk(np.full(100, 2.0), np.full(100, 50.0), k, size=size, threads=threads)
     assert thompson_topk([1.0], [1.0], 1, size=5, threads=threads).tolist() == [[0]] * 5
 
 
