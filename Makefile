@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 # What the compiled core is built from. A changed Python file needs no build: the install is editable.
 BUILT_FROM := pyproject.toml setup.py $(wildcard src/banditcore/*.pyx src/banditcore/cpp/*)
 
-.PHONY: help demo bench benchmarks test test-slow check lint types sanitize neon build clean
+.PHONY: help demo bench benchmarks results exactness test test-slow check lint types sanitize neon build clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -21,11 +21,20 @@ help:  ## list the targets
 demo: $(VENV)/.installed  ## real logs of a fashion shop, from files to recommendations
 	@$(BIN)/banditcore demo
 
-bench: $(VENV)/.installed  ## this machine's speed next to numpy's
+bench: $(VENV)/.installed  ## this machine's speed and errors, beside numpy and others
 	@$(BIN)/banditcore bench
 
 benchmarks: $(VENV)/.checkable  ## sampling, counting and serving, each beside its rival in one run
 	@$(BIN)/python -m pytest benchmarks --benchmark-columns=min,median,rounds --benchmark-sort=name
+
+RESULTS ?= $(shell date -u +%Y-%m)-$(shell uname -m)-$(shell nproc)-cores
+
+results: $(VENV)/.measurable  ## measures beside all peers (ten minutes), and writes docs/benchmarks.md
+	@$(BIN)/banditcore bench --out "benchmarks/results/$(RESULTS).json"
+	@$(BIN)/python scripts/benchmark_tables.py "benchmarks/results/$(RESULTS).json" > docs/benchmarks.md
+
+exactness: $(VENV)/.checkable  ## 20 million decisions against the quadrature, for many posteriors (some minutes)
+	@$(BIN)/python scripts/exactness.py
 
 test: $(VENV)/.checkable  ## the tests, without those marked slow
 	@$(BIN)/python -m pytest
@@ -51,6 +60,10 @@ sanitize: $(VENV)/.checkable  ## the compiled core under AddressSanitizer and UB
 
 neon:  ## the NEON kernels' bits, by cross compiler and emulation
 	@scripts/check_neon.sh
+
+$(VENV)/.measurable: $(VENV)/.installed
+	@$(PIP) install --editable '.[embedded,bench]'
+	@touch $@
 
 build: $(VENV)/.checkable  ## source distribution and wheel, in dist/
 	@rm -rf dist
