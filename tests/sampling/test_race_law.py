@@ -3,120 +3,113 @@
 Every p-value below stands for one chi-square test. With the least p-value allowed at 1e-9 and some
 hundred tests, a right sampler fails this file with probability 1e-7; seeds are fixed besides. With
 400,000 decisions, a relative error of 1 % in the probability of an arm that wins one time in ten
-moves chi-square by 40, which fails; the slow table, of 20 million, sees 0.15 %.
+moves chi-square by 40, which fails; the slow table, of 20 million, sees 0.15 %. `make exactness`
+prints such a table.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import special
+from scipy import special, stats
 
 from banditcore import _race
-from banditcore.propensity import rank_probabilities
+from banditcore.thompson_sampler import ThompsonSampler
+from sampling import exactness
 from sampling.laws import chi_square_p, pair_probabilities
+from sampling.race_shapes import SHAPES, clicks
 
 LEAST_P = 1e-9
 DECISIONS = 400_000
 
 
-def clicks(n, seed=0):
-    """Posteriors shaped like click data."""
-    g = np.random.default_rng(seed)
-    rate, shown = g.beta(2, 60, n), np.floor(g.lognormal(6, 2, n))
-    successes = g.binomial(shown.astype(np.int64), rate)
-    return 1.0 + successes, 30.0 + shown - successes
+def law_p(name, decisions, *, seed):
+    """The least p-value of a rank's arms, for the first ranks of a posterior."""
+    a, b, weight = SHAPES[name]
+    n, k = len(a), min(4, len(a))
+    counts = exactness.rank_counts(exactness.race(a, b, weight, k, seed=seed), n, k, decisions)
+    return exactness.judge(counts, exactness.exact_chances(a, b, weight, k)).least_p
 
 
-def cases():
-    g = np.random.default_rng(5)
-    few = g.uniform(1, 5, 20)
-    return {
-        "one": ([2.0], [60.0], None),
-        "three": ([2.0, 3, 4], [60.0, 60, 60], None),
-        "equal": ([2.0] * 50, [60.0] * 50, None),
-        "click data": (*clicks(100), None),
-        "a < 1 and b < 1": ([0.3, 0.5, 0.9, 0.2, 0.7] * 4, [0.4, 3, 0.8, 2, 30] * 4, None),
-        "tiny": ([1e-3, 2e-3, 1e-3, 0.5], [60.0, 30, 1e-3, 2], None),
-        "rates near 1": ([1e6, 3e5, 5e3, 50, 1e6], [1, 2, 1, 1.5, 3], None),
-        "narrow": ([1e12, 1e12, 1e12 + 1e6, 3], [1e12, 1e12 + 2e6, 1e12, 5], None),
-        "3 trials beside 3e8": ([3, 3e7 + 1, 4, 2, 3e7], [30, 2.7e8, 30, 30, 2.7e8], None),
-        "one dominates": ([900.0] + [2.0] * 30, [100.0] + [60.0] * 30, None),
-        "clusters far apart": (
-            [9e4, 9.01e4, 8.99e4] + [200.0] * 30 + list(few),
-            [1e4] * 3 + [6e4] * 30 + [3e6] * 20,
-            None,
-        ),
-        "weights": (*clicks(60), g.lognormal(0, 1, 60)),
-        "weights, values that end in a peak": (
-            [5.0, 2, 3, 1, 7],
-            [1, 0.5, 1.2, 1, 2],
-            [1, 1.5, 1.1, 2, 0.9],
-        ),
-        "equal weights": (*clicks(30), np.full(30, 3.0)),
-    }
-
-
-CASES = cases()
-
-
-def draws(a, b, weight, k, decisions, *, seed=7, first_row=0):
-    columns = [None if c is None else np.ascontiguousarray(c, float) for c in (a, b, weight)]
-    out = np.empty((decisions, k), dtype=np.int32)
-    _race.Tables(*columns).topk(out, seed, 2, first_row=first_row)
-    return out
-
-
-def ranks_p(out, a, b, weight):
-    """The p-value of each rank's arms."""
-    n, k = len(a), out.shape[1]
-    chances = rank_probabilities(a, b, k, weight=weight)
-    counts = (np.bincount(out[:, rank], minlength=n) for rank in range(k))
-    return [
-        chi_square_p(count, chance * len(out)) if (chance * len(out) >= 10).sum() > 1 else 1.0
-        for count, chance in zip(counts, chances.T, strict=True)
-    ]
-
-
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", SHAPES)
 def test_every_rank_has_its_law(name):
-    a, b, weight = CASES[name]
-    decisions = DECISIONS if len(a) > 5 else DECISIONS // 4
-    out = draws(a, b, weight, min(4, len(a)), decisions)
-    assert out.min() >= 0
-    assert min(ranks_p(out, a, b, weight)) > LEAST_P
+    decisions = DECISIONS if len(SHAPES[name][0]) > 5 else DECISIONS // 4
+    assert law_p(name, decisions, seed=7) > LEAST_P
+
+
+# Arms of one kind are counted together: where a table's cells are wide for the narrow arms, and
+# points have to be kept or dropped one by one, a mistake moves all of a kind the same way.
+KINDS = np.repeat(np.arange(4), 17)
+WIDE_TO_NARROW = (
+    np.array([2.0, 16.0, 128.0, 1024.0])[KINDS],
+    np.array([30.0, 128.0, 750.0, 4600.0])[KINDS],
+)
+
+
+@pytest.mark.parametrize(("k", "decisions"), [(10, 1_000_000), (20, 30_000)])
+def test_wide_arms_beside_narrow_ones_have_their_law(k, decisions):
+    """A race that keeps every point in doubt, or drops them all, gives p below 1e-20 here."""
+    a, b = WIDE_TO_NARROW
+    sampler = ThompsonSampler(a, b)
+    counts = exactness.rank_counts(
+        lambda rows, first: sampler.topk(k, size=rows, seed=70 + first), len(a), k, decisions
+    )
+    chances = exactness.exact_chances(a, b, None, k)
+    of_kinds = np.eye(4)[KINDS].T
+    assert exactness.judge(of_kinds @ counts, of_kinds @ chances).least_p > LEAST_P
+    assert exactness.judge(counts, chances).least_p > LEAST_P
 
 
 @pytest.mark.parametrize("name", ["three", "rates near 1", "weights, values that end in a peak"])
 def test_the_order_of_the_best_two_has_its_law(name):
-    a, b, weight = CASES[name]
+    a, b, weight = SHAPES[name]
     n = len(a)
-    out = draws(a, b, weight, 2, DECISIONS, seed=8)
+    out = exactness.race(a, b, weight, 2, seed=8)(DECISIONS, 0)
     pairs = np.bincount(out[:, 0].astype(np.int64) * n + out[:, 1], minlength=n * n)
     assert chi_square_p(pairs, pair_probabilities(a, b, weight, points=8_001) * len(out)) > LEAST_P
 
 
-def test_the_end_of_the_tables_has_its_law():
-    """So many arms are asked for that the last are drawn one by one below the last knot."""
-    g = np.random.default_rng(3)
-    a, b = g.uniform(1, 3, 3_000), g.uniform(20, 60, 3_000)
-    tables = _race.Tables(a, b, None)
-    deep = int(2.5 * tables.figures["end"])
-    assert deep < 3_000
-    assert tables.figures["heads"] < 2_000
-    out = np.empty((2_000, deep), dtype=np.int32)
-    tables.topk(out, 5, 2)
-    assert out.min() >= 0
-    assert (np.diff(np.sort(out, axis=1), axis=1) > 0).all()
-    # P(arm among the first `deep`), from the law of large numbers: 1 - F_i at the deep-th largest.
-    x = np.linspace(1e-4, 0.5, 1_001)
-    above = sum(special.betaincc(one_a, one_b, x) for one_a, one_b in zip(a, b, strict=True))
-    line = np.interp(-deep, -above, x)
-    expected = special.betaincc(a, b, line)
-    seen = np.bincount(out.ravel(), minlength=3_000) / len(out)
-    # The line itself moves by a few hundredths of its height; a wrong tail would be off by tenths.
-    assert np.abs(seen - expected).max() < 0.06
-    assert abs((seen - expected) @ (expected - expected.mean())) < 0.02 * (expected**2).sum()
+def expected_of_first_kind(half, first, second, depths):
+    """E(arms of the first kind among the top m), of `half` arms of each of two kinds, exactly.
+
+    Given an arm's place u in its own law, how many of either kind exceed it is binomial.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(400)
+    level = 0.5 * (nodes + 1)
+    x = special.betaincinv(*first, level)
+    others = np.arange(half + 1)
+    above_first = stats.binom.pmf(others[:half], half - 1, special.betaincc(*first, x)[:, None])
+    above_second = stats.binom.pmf(others, half, special.betaincc(*second, x)[:, None])
+    answer = np.zeros(len(depths))
+    for one, other, weight in zip(above_first, above_second, weights / 2, strict=True):
+        below = np.cumsum(np.convolve(one, other))
+        answer += half * weight * below[np.asarray(depths) - 1]
+    return answer
+
+
+@pytest.mark.parametrize(("k", "decisions"), [(400, 4_000), (1_200, 4_000)])
+def test_the_end_of_the_tables_has_its_law(k, decisions):
+    """So many arms are asked for that the last are drawn one by one below the last knot.
+
+    The count of one kind among the top m is asymptotically normal; |z| > 6.5 has probability
+    1e-10. It sees an error of 1.5 % in that count from depth 300 on.
+    """
+    half, kinds = 600, ((2.0, 60.0), (3.0, 40.0))
+    a, b = (np.repeat(side, half) for side in zip(*kinds, strict=True))
+    depths = np.array([m for m in (10, 50, 100, 200, 300, 400, 600, 800, 1_000, 1_150) if m <= k])
+    slates = exactness.race(a, b, None, k, seed=5)(decisions, 0)
+    assert slates.min() >= 0
+    assert (np.diff(np.sort(slates, axis=1), axis=1) > 0).all()
+    found = np.cumsum(slates < half, axis=1)[:, depths - 1]
+    expected = expected_of_first_kind(half, *kinds, depths)
+    error = found.std(axis=0, ddof=1) / np.sqrt(decisions)
+    assert np.abs((found.mean(axis=0) - expected) / error).max() < 6.5
+    assert (6.5 * error < 0.015 * expected)[depths >= 300].all()
+    for depth in (m for m in (100, 300, 800) if m <= k):  # and no arm of a kind is favoured
+        counts = np.bincount(slates[:, :depth].ravel(), minlength=2 * half).reshape(2, half)
+        chance = counts.mean(axis=1, keepdims=True) / decisions
+        squares = ((counts - chance * decisions) ** 2 / (decisions * chance * (1 - chance))).sum()
+        assert special.chdtrc(2 * half - 2, squares) > LEAST_P
 
 
 def test_exclusions_and_eligibility_leave_the_law_of_the_rest():
@@ -125,12 +118,13 @@ def test_exclusions_and_eligibility_leave_the_law_of_the_rest():
     banned = np.zeros(128, dtype=np.bool_)
     banned[best] = True
     bits = np.packbits(banned, bitorder="little").view(np.uint64)
-    rest = np.setdiff1d(np.arange(100), best)
     out = np.empty((DECISIONS, 3), dtype=np.int32)
     tables = _race.Tables(a, b, None)
     tables.topk(out, 11, 2, banned=bits)
     assert not np.isin(out, best).any()
-    assert min(ranks_p(np.searchsorted(rest, out), a[rest], b[rest], None)) > LEAST_P
+    counts = np.stack([np.bincount(rank, minlength=100) for rank in out.T], axis=1)
+    chances = exactness.exact_chances(a, b, None, 3, exclude=best)
+    assert exactness.judge(counts, chances).least_p > LEAST_P
     by_row = np.tile(best.astype(np.int32), (DECISIONS, 1))
     again = np.empty_like(out)
     tables.topk(again, 11, 2, bans=by_row)
@@ -138,16 +132,7 @@ def test_exclusions_and_eligibility_leave_the_law_of_the_rest():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", SHAPES)
 def test_twenty_million_decisions_do_not_see_it(name):
-    a, b, weight = CASES[name]
-    total = 20_000_000 if len(a) > 5 else 4_000_000
-    n, k, block = len(a), min(4, len(a)), 1_000_000
-    chances = rank_probabilities(a, b, k, weight=weight) * total
-    counts = np.zeros((n, k))
-    for first in range(0, total, block):
-        out = draws(a, b, weight, k, block, seed=77, first_row=first)
-        counts += np.stack([np.bincount(rank, minlength=n) for rank in out.T], axis=1)
-    for rank in range(k):
-        if (chances[:, rank] >= 10).sum() > 1:
-            assert chi_square_p(counts[:, rank], chances[:, rank]) > LEAST_P
+    total = 20_000_000 if len(SHAPES[name][0]) > 5 else 4_000_000
+    assert law_p(name, total, seed=77) > LEAST_P
