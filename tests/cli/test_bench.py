@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,19 @@ def test_it_compares_within_one_run_and_writes_what_it_shows(capsys, tmp_path):
     ).stdout
     assert "## Best of 3 arms, one decision" in page
     assert f"{rows['thompson_topk']['error_of']:,}" in page
+
+
+def test_the_committed_page_is_that_of_the_committed_results():
+    root = SCRIPTS.parent
+    page = (root / "docs" / "benchmarks.md").read_text("utf-8")
+    name = re.search(r"\(\.\./(benchmarks/results/.+?\.json)\)", page)[1]
+    written = subprocess.run(
+        [sys.executable, SCRIPTS / "benchmark_tables.py", root / name],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert written == page
 
 
 def test_in_a_pipe_it_writes_lines(capsys):

@@ -26,7 +26,8 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 
 _LEAST_EXPECTED = 10.0  # counts in a cell, for its square to follow chi-square
-_LEAST_VARIANCE = 5.0
+_LEAST_VARIANCE = 5.0  # of a count, for it to be near normal
+_LEAST_CELLS = 3
 _BINS = 200
 
 
@@ -103,7 +104,8 @@ class Law:
             count = np.bincount(arms.ravel(), minlength=n)
             squares.append((count - size * chance)[kept] ** 2 / variance[kept])
         together = np.concatenate(squares)
-        return float(np.sqrt(together.mean())) if together.size else float("nan")
+        enough = together.size >= _LEAST_CELLS
+        return float(np.sqrt(together.mean())) if enough else float("nan")
 
 
 def beta_deviation(alpha: FloatArray, beta: FloatArray, draws: FloatArray) -> float:
