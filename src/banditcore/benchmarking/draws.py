@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from banditcore.benchmarking.effort import Effort, draws_error
 from banditcore.benchmarking.peers import NOT_INSTALLED, mkl_beta
@@ -20,6 +20,8 @@ _NUMPY = "numpy Generator.beta"
 
 def many_parameters(effort: Effort, task: str, arms: int) -> Contest:
     """Compare draws with parameters of each arm's own."""
+    from scipy import stats  # noqa: PLC0415 (slow to load, and every command would wait for it)
+
     posterior = clicks(arms, effort.seed)
     a, b = posterior.alpha, posterior.beta
     shape = (max(1, effort.cells // arms), arms)
