@@ -20,9 +20,9 @@ namespace {
 // the draw.
 template <class F>
 BANDITCORE_INLINE F scale_of(F d) {
-  const F square = 0.75 * d, half = 0.5 * square;
-  F root = float_of(0x5FE6EB50C7B537A9u - (bits_of(square) >> 1));
-  for (int step = 0; step < 4; ++step) root = root * fused(half * root, -root, 1.5);
+  const F less = d * -0.375;  // minus half of what the root is taken of
+  F root = float_of(0x5FE6EB50C7B537A9u - (bits_of(d * 0.75) >> 1));
+  for (int step = 0; step < 4; ++step) root = root * fused(less * root, root, 1.5);
   return root;
 }
 
@@ -32,36 +32,37 @@ BANDITCORE_INLINE auto leading_bits(W word) {
   return float_of(masked_with(word, 0xFFFu, W{} + 0x4270000000000000u)) - 0x1p40;
 }
 
-// Lanes, a bit each, for which the leading 12 bits settle the matter: accepted for certain. x is over sqrt(12).
+// Lanes, a bit each, for which the leading 12 bits settle the matter: accepted for certain. x are over sqrt(12).
 template <class F, class W>
-BANDITCORE_INLINE std::uint64_t squeezed(F x, F w, F base, W word) {
-  const F turn = x * w;
-  return above(leading_bits(word) * least(base, 1.0), turn * turn);
+BANDITCORE_INLINE std::uint64_t squeezed(F x_a, F w_a, F base_a, F x_b, F w_b, F base_b, W word) {
+  const F turn_a = x_a * w_a, turn_b = x_b * w_b;
+  return above(leading_bits(word) * least(lesser(base_a, base_b), 1.0), fused(turn_b, turn_b, turn_a * turn_a));
 }
 
-// d g(w), from d and x: the logarithm of the acceptance probability of x. Needs w > -1.
+// d g(w): the logarithm of the acceptance probability. Needs w > -1.
 template <class F>
-BANDITCORE_INLINE F log_acceptance(F x, F w, F d) {
-  // -(x^2 / 3) w^2 (1/4 - w/5 + w^2/6 - ... - w^11/15): no cancellation, however large d is.
+BANDITCORE_INLINE F log_acceptance(F w, F d) {
+  // -3 d w^4 (1/4 - w/5 + w^2/6 - ... - w^11/15): no cancellation, however large d is.
   const F z = w * w;
   F even = fused(z, 1.0 / 14.0, 1.0 / 12.0), odd = fused(z, 1.0 / 15.0, 1.0 / 13.0);
   even = fused(z, even, 1.0 / 10.0), odd = fused(z, odd, 1.0 / 11.0);
   even = fused(z, even, 1.0 / 8.0), odd = fused(z, odd, 1.0 / 9.0);
   even = fused(z, even, 1.0 / 6.0), odd = fused(z, odd, 1.0 / 7.0);
   even = fused(z, even, 1.0 / 4.0), odd = fused(z, odd, 1.0 / 5.0);
-  const F near = (x * x) * z * (even - w * odd) * (-1.0 / 3.0);
+  const F near = (d * z) * z * (even - w * odd) * -3.0;
   const F base = 1.0 + w;
-  const F far = 0.5 * x * x + d * ((1.0 - base * base * base) + 3.0 * logarithm(base));
+  const F far = d * ((4.5 * z + (1.0 - base * base * base)) + 3.0 * logarithm(base));
   return select((w > -0.0625) & (w < 0.0625), near, far);
 }
 
 // The full test of one attempt: u is made of the bits the squeeze saw and of those that follow. An absolute error of
 // log u is one of the acceptance probability: near u = 1 there is nothing to lose.
 template <class F, class W>
-BANDITCORE_INLINE auto accepted(F x, F w, F d, W leading, W following52) {
+BANDITCORE_INLINE auto accepted(F w_a, F d_a, F w_b, F d_b, W leading, W following52) {
   const F rest = leading_bits(leading) + open_unit(following52) * 0x1p-12;
-  const auto possible = w > -1.0;
-  return possible & (logarithm(1.0 - rest) < log_acceptance(x, select(possible, w, 0.0), d));
+  const auto possible = (w_a > -1.0) & (w_b > -1.0);
+  return possible & (logarithm(1.0 - rest) < log_acceptance(select(possible, w_a, 0.0), d_a) +
+                                                 log_acceptance(select(possible, w_b, 0.0), d_b));
 }
 
 }  // namespace

@@ -77,10 +77,10 @@ void fill(const Arms& arms, StreamKey key, const Cells& cells, Draws draws, doub
   Tile tile;
   const auto make = [&](int count, std::uint64_t row) {
     if (draws == Draws::rates) {
-      draw(tile, count, key, row, [&](int at, Floats a, Floats b) { return rate_of(tile, at, a, b); });
+      draw(tile, count, key, row, tile.value, [&](int at, Floats a, Floats b) { return rate_of(tile, at, a, b); });
       if (!tile.boosted) return;
     } else {
-      draw(tile, count, key, row, nothing);
+      draw(tile, count, key, row, tile.value, nothing);
     }
     if (tile.boosted) draw_boosts(tile, count, key, row);
     for (int at = 0; at < count; at += kLanes) {
@@ -115,7 +115,7 @@ void scan(const Arms& arms, StreamKey key, const Cells& cells, TopK* tops) {
   const Ranking ranking = {weighted, arms.boosted || (weighted && arms.lightest < arms.heaviest * 0x1p-400)};
   const auto make = [&](int count, std::uint64_t row) {
     if (ranking.exact) {
-      draw(tile, count, key, row, nothing);
+      draw(tile, count, key, row, tile.value, nothing);
       if (tile.boosted) draw_boosts(tile, count, key, row);
       for (int at = 0; at < count; at += kLanes) {
         const Floats weight = ranking.weighted ? load(tile.weight + at) : all_floats(1.0);
@@ -123,11 +123,11 @@ void scan(const Arms& arms, StreamKey key, const Cells& cells, TopK* tops) {
       }
     } else if (ranking.weighted) {
       const double scale = 1.0 / arms.heaviest;
-      draw(tile, count, key, row, [&](int at, Floats a, Floats b) {
+      draw(tile, count, key, row, tile.value, [&](int at, Floats a, Floats b) {
         return load(tile.weight + at) * scale * rate_of(tile, at, a, b);  // relative: no product overflows
       });
     } else {
-      draw(tile, count, key, row, [&](int at, Floats a, Floats b) { return odds_of(tile, at, a, b); });
+      draw(tile, count, key, row, tile.value, [&](int at, Floats a, Floats b) { return odds_of(tile, at, a, b); });
     }
   };
   each_tile(arms, cells, tile, make, [&](std::int64_t row, int rows, std::int64_t) {

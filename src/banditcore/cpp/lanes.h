@@ -309,6 +309,18 @@ BANDITCORE_INLINE Words all_words(std::uint64_t word) { return Words{} + word; }
 
 #endif
 
+// Writes the lanes of `pack` set in `lanes` to `to`, which has room for a whole pack, and returns how many.
+BANDITCORE_INLINE int write_lanes(std::uint64_t* to, Words pack, std::uint64_t lanes) {
+#if BANDITCORE_LANES == 8 && defined(__AVX512F__)
+  _mm512_storeu_si512(to, _mm512_maskz_compress_epi64(static_cast<__mmask8>(lanes), (__m512i)pack));
+  return __builtin_popcountll(lanes);
+#else
+  int count = 0;
+  for (; lanes != 0; lanes &= lanes - 1) to[count++] = lane_of(pack, __builtin_ctzll(lanes));
+  return count;
+#endif
+}
+
 // Writes first + lane to `to` for the lanes set in `lanes`, and returns how many; `to` has room for a whole pack.
 BANDITCORE_INLINE int write_places(std::uint64_t* to, std::uint64_t first, std::uint64_t lanes) {
 #if BANDITCORE_LANES == 8 && defined(__AVX512F__)

@@ -64,19 +64,30 @@ BANDITCORE_INLINE void sine_cosine_quarter(F t, F& sine, F& cosine) {
   cosine = fused(z, even, 1.0);
 }
 
-// Two independent normals over sqrt(12). `low` gives the radius by its top 52 bits. `high` gives the angle: 50 bits, 12
-// and up, a quarter turn; 62 and 63 the signs.
+// The square of the radius that `turned` takes, from 52 bits, 12 and up.
 template <class F, class W>
-BANDITCORE_INLINE void normal_pair(W low, W high, F& first, F& second) {
-  const F unit = float_of((low >> 12) | 0x3FF0000000000000u) - (1.0 - 0x1p-53);  // midpoints: never 0, never 1
-  const F radius = square_root(scaled_minus_log(unit));
+BANDITCORE_INLINE F square_of(W word) {
+  return scaled_minus_log(float_of((word >> 12) | 0x3FF0000000000000u) -
+                          (1.0 - 0x1p-53));  // midpoints: never 0, never 1
+}
+
+// Two independent normals over sqrt(12), from a radius and an angle: 50 bits, 12 and up, a quarter turn; 62 and 63 the
+// signs.
+template <class F, class W>
+BANDITCORE_INLINE void turned(F radius, W word, F& first, F& second) {
   const F turn =
-      float_of(masked_with(high >> 10, 0x000FFFFFFFFFFFFCu, W{} + 0x3FF0000000000000u)) - (1.5 - 0x1p-51);
+      float_of(masked_with(word >> 10, 0x000FFFFFFFFFFFFCu, W{} + 0x3FF0000000000000u)) - (1.5 - 0x1p-51);
   F sine, cosine;
   sine_cosine_quarter(turn, sine, cosine);
   // cos(pi / 4 + y) = (cos y - sin y) / sqrt(2), and sin likewise; the root is in the radius.
-  first = float_of(flipped(bits_of(radius * (cosine - sine)), high, 0x8000000000000000u));
-  second = float_of(flipped(bits_of(radius * (cosine + sine)), high << 1, 0x8000000000000000u));
+  first = float_of(flipped(bits_of(radius * (cosine - sine)), word, 0x8000000000000000u));
+  second = float_of(flipped(bits_of(radius * (cosine + sine)), word << 1, 0x8000000000000000u));
+}
+
+// Two independent normals over sqrt(12): `low` gives the radius, `high` the angle.
+template <class F, class W>
+BANDITCORE_INLINE void normal_pair(W low, W high, F& first, F& second) {
+  turned(square_root(square_of<F>(low)), high, first, second);
 }
 
 }  // namespace

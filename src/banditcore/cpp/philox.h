@@ -12,12 +12,11 @@ namespace {
 
 // What a block is for: the low three bits of the last counter word; the attempt is above them.
 enum Purpose : std::uint32_t {
-  kNormals = 0,    // both normals of a draw, and 12 leading bits of each acceptance word
+  kNormals = 0,    // both normals of an attempt, and 12 leading bits of its acceptance word
   kBoosts = 1,     // U of G_a = G_{a+1} U^(1/a), for both gammas
   kAcceptance = 2, // the bits that follow those 12, read only when they leave the answer open
   kTie = 3,        // order of arms whose keys are equal
-  kRedrawA = 4,    // the normal of a later attempt for the first gamma
-  kRedrawB = 5,    // the same for the second
+                   // 4, 5: free
                    // 6: points of the race
 };
 
@@ -45,6 +44,10 @@ BANDITCORE_INLINE Block<W> philox(W c0, W c1, W c2, W c3, banditcore::StreamKey 
     k1 += kWeyl1;
   }
   return {joined(c0, c1), joined(c2, c3)};
+}
+
+BANDITCORE_INLINE Words last_word(Purpose purpose, std::uint64_t attempt) {
+  return all_words((attempt << 3 | purpose) & 0xffffffffu);
 }
 
 template <class W>

@@ -1,6 +1,7 @@
 // A tile: some hundreds of cells (row, arm), prepared once and drawn once a row, a pack of cells at a time.
 #pragma once
 
+#include "bundle.h"
 #include "gamma.h"
 #include "normal.h"
 #include "philox.h"
@@ -10,7 +11,8 @@ namespace {
 using banditcore::Arms;
 using banditcore::StreamKey;
 
-constexpr int kTile = 512;
+constexpr int kTile = 1024;
+constexpr int kInStep = kLanes == 8 ? 4 : 2;  // packs: as many as the registers hold
 static_assert(kTile % 64 == 0, "a tile is whole words of flags");
 // Columns do not start a multiple of 4096 bytes apart: loads would wait for unrelated stores, and crowd in one cache set.
 constexpr int kColumn = kTile + 40;
@@ -33,31 +35,35 @@ struct Tile {
   alignas(64) double value[kColumn];
 };
 
-// What one drawing leaves behind for the cells that its squeeze left open.
-struct Open {
-  alignas(64) std::uint64_t words[2 * kColumn];  // random words of both gammas
-  alignas(64) double x[2 * kColumn];             // normals over sqrt(12)
-  alignas(64) std::uint64_t cell[2 * kColumn];   // the open ones; bit 32 for the second gamma
-  int size;
+// What the stages hand on, for a block of cells at a time: it should stay in the nearest cache.
+constexpr int kBlock = 256;
+struct Stages {
+  alignas(64) std::uint64_t low[kBlock], high[kBlock];  // random words
+  alignas(64) double square[kBlock];                    // of the radius of both normals
 };
 
 BANDITCORE_INLINE int whole_packs(int cells) { return (cells + kLanes - 1) / kLanes * kLanes; }
 
+template <int kPacks>
+BANDITCORE_INLINE void prepare_scale(double* d, double* c) {
+  const Bundle<Floats, kPacks> less = load_bundle<kPacks>(d) - 1.0 / 3.0;
+  store(d, less);
+  store(c, scale_of(less));
+}
+
 // Turns a column of shapes into d, c and the inverse.
 BANDITCORE_INLINE bool prepare_gamma(double* d, double* c, double* inverse, int cells, bool may_boost) {
   bool boosted = false;
-  for (int at = 0; at < cells; at += kLanes) {
-    Floats shape = load(d + at);
-    if (may_boost) {
-      const auto below = shape < 1.0;
-      boosted |= any(below);
-      store(inverse + at, select(below, 1.0 / shape, 0.0));
-      shape = select(below, shape + 1.0, shape);
-    }
-    const Floats less = shape - 1.0 / 3.0;
-    store(d + at, less);
-    store(c + at, scale_of(less));
+  for (int at = 0; may_boost && at < cells; at += kLanes) {
+    const Floats shape = load(d + at);
+    const auto below = shape < 1.0;
+    boosted |= any(below);
+    store(inverse + at, select(below, 1.0 / shape, 0.0));
+    store(d + at, select(below, shape + 1.0, shape));
   }
+  int at = 0;
+  for (; at + kInStep * kLanes <= cells; at += kInStep * kLanes) prepare_scale<kInStep>(d + at, c + at);
+  for (; at < cells; at += kLanes) prepare_scale<1>(d + at, c + at);
   return boosted;
 }
 
@@ -99,121 +105,130 @@ static void prepare(const Arms& arms, std::int64_t begin, int count, int copies,
   tile.boosted = a || b;
 }
 
-BANDITCORE_INLINE void leave_open(std::uint64_t lanes, int at, std::uint64_t second, Open& open) {
-  for (; lanes != 0; lanes &= lanes - 1) {
-    open.cell[open.size++] = static_cast<std::uint64_t>(at + __builtin_ctzll(lanes)) | second << 32;
-  }
+BANDITCORE_INLINE Words rows_of(const Tile& tile, Words cell, std::uint64_t row) {
+  return tile.copies > 1 ? gathered(tile.row, cell) + row : all_words(row);
 }
 
-// Settles the lanes left open, a pack of them at a time: the full test, and where it rejects a new x from the stream of
-// the next attempt. The loop ends: an attempt succeeds with probability above 0.95 for every shape, and parameters
-// are finite, as the caller has checked.
-static void settle(Tile& tile, Open& open, StreamKey key, std::uint64_t row) {
-  for (std::uint64_t attempt = 0; open.size > 0; ++attempt) {
+// Lanes, a bit each, that pass the full test of this attempt.
+BANDITCORE_INLINE std::uint64_t tested(const Tile& tile, Words cell, std::uint64_t attempt, StreamKey key, Words rows) {
+  const Words arms = gathered(tile.arm, cell), other = cell + std::uint64_t{kColumn}, high = rows >> 32;
+  using Two = Bundle<Words, 2>;  // the words that the squeeze saw, and those that follow
+  const Block<Two> words =
+      philox<Two>({{arms, arms}}, {{rows, rows}}, {{high, high}},
+                  {{last_word(kNormals, attempt), last_word(kAcceptance, attempt)}}, key);
+  return flags(accepted(gathered(tile.w, cell), gathered(tile.d, cell), gathered(tile.w, other), gathered(tile.d, other),
+                        words.low.of[0], words.low.of[1] >> 12));
+}
+
+// Settles cells that the squeeze left open, a pack of them at a time: the full test, and where it rejects new gammas, by
+// the words of the next attempt. The loop ends: an attempt succeeds with probability above 0.9 for every shape, and
+// parameters are finite, as the caller has checked. `open` has room for whole packs.
+static void settle(Tile& tile, std::uint64_t* open, int size, StreamKey key, std::uint64_t row) {
+  for (std::uint64_t attempt = 0; size > 0; ++attempt) {
     int kept = 0;
-    const int size = open.size;
-    for (int at = size; at < whole_packs(size); ++at) open.cell[at] = open.cell[0];
+    for (int at = size; at < whole_packs(size); ++at) open[at] = open[0];
     for (int at = 0; at < size; at += kLanes) {
-      const Words entry = load(open.cell + at), cell = entry & 0xffffffffu, second = entry >> 32;
-      const Words index = cell + ((Words{} - second) & static_cast<std::uint64_t>(kColumn));
-      const Words arms = gathered(tile.arm, cell);
-      const Words rows = tile.copies > 1 ? gathered(tile.row, cell) + row : all_words(row);
-      const Floats x = gathered(open.x, index), w = gathered(tile.c, index) * x;
-      const Block<Words> more =
-          philox<Words>(arms, rows, rows >> 32, all_words((attempt << 3 | kAcceptance) & 0xffffffffu), key);
-      const Words following = more.low ^ ((more.low ^ more.high) & (Words{} - second));
-      // The next attempt beside the test rather than after it: most of the time here is waiting.
-      const Words purpose = ((second + std::uint64_t{kRedrawA}) | ((attempt + 1) << 3)) & 0xffffffffu;
-      const Block<Words> next = philox<Words>(arms, rows, rows >> 32, purpose, key);
-      Floats again, unused;
-      normal_pair(next.low, next.high, again, unused);
+      const Words cell = load(open + at);
       const std::uint64_t real = size - at >= kLanes ? kEveryLane : (std::uint64_t{1} << (size - at)) - 1;
-      const std::uint64_t fine = real & flags(accepted(x * kNormalScale, w, gathered(tile.d, index),
-                                                       gathered(open.words, index), following >> 12));
-      alignas(64) std::uint64_t index_of[kLanes], entry_of[kLanes], word_of[kLanes];
-      alignas(64) double w_of[kLanes], x_of[kLanes];
-      store(index_of, index);
-      store(entry_of, entry);
-      store(w_of, w);
-      for (std::uint64_t left = fine; left != 0; left &= left - 1) {
-        const int lane = __builtin_ctzll(left);
-        tile.w[index_of[lane]] = w_of[lane];
-      }
-      store(word_of, next.low);
-      store(x_of, again);
-      for (std::uint64_t left = real & ~fine; left != 0; left &= left - 1) {
-        const int lane = __builtin_ctzll(left);
-        open.words[index_of[lane]] = word_of[lane];
-        open.x[index_of[lane]] = x_of[lane];
-        open.cell[kept++] = entry_of[lane];
+      kept += write_lanes(open + kept, cell, real & ~tested(tile, cell, attempt, key, rows_of(tile, cell, row)));
+    }
+    size = kept;
+    for (int at = 0; at < size; at += kLanes) {
+      const Words cell = load(open + at), rows = rows_of(tile, cell, row);
+      const Block<Words> words =
+          philox<Words>(gathered(tile.arm, cell), rows, rows >> 32, last_word(kNormals, attempt + 1), key);
+      Floats x_a, x_b;
+      normal_pair(words.low, words.high, x_a, x_b);
+      const Floats w_a = gathered(tile.c, cell) * x_a;
+      const Floats w_b = gathered(tile.c, cell + std::uint64_t{kColumn}) * x_b;
+      for (int lane = 0; lane < kLanes && at + lane < size; ++lane) {
+        tile.w[open[at + lane]] = lane_of(w_a, lane);
+        tile.w[kColumn + open[at + lane]] = lane_of(w_b, lane);
       }
     }
-    open.size = kept;
   }
 }
 
-// Draws the first `cells` cells, copy i in row `row` + i, and fills tile.value with value(at, base_a, base_b), packs of
-// what it gives for 1 + w of both gammas. Boosts are left to the caller.
-//
-// Stages run over the whole tile, one after the other: short chains over independent packs keep a processor busy where
-// one long chain a pack would leave it waiting.
+// Draws the words of kPacks packs of cells. A tile of one row says so: much of the first rounds is then the same for all.
+template <int kPacks, bool kOneRow>
+BANDITCORE_INLINE void draw_words(const Tile& tile, int cell, StreamKey key, std::uint64_t row, Stages& stages, int at) {
+  using Packs = Bundle<Words, kPacks>;
+  Packs rows = Packs{} + row;
+  if (!kOneRow) rows = load_bundle<kPacks>(tile.row + cell) + row;
+  const Block<Packs> words = philox<Packs>(load_bundle<kPacks>(tile.arm + cell), rows, rows >> 32,
+                                           Packs{} + std::uint64_t{kNormals}, key);
+  store(stages.low + at, words.low);
+  store(stages.high + at, words.high);
+}
+
+template <int kPacks>
+BANDITCORE_INLINE void draw_squares(Stages& stages, int at) {
+  store(stages.square + at, square_of<Bundle<Floats, kPacks>>(load_bundle<kPacks>(stages.low + at)));
+}
+
+// The last stage, from square and angle to the value. Returns a bit a lane: whether it is settled.
 template <class Value>
-BANDITCORE_INLINE void draw(Tile& tile, int cells, StreamKey key, std::uint64_t row, Value value) {
-  Open open;
-  open.size = 0;
+BANDITCORE_INLINE std::uint64_t draw_values(Tile& tile, int cell, const Stages& stages, int at, double* values,
+                                            Value value) {
+  Floats x_a, x_b;
+  turned(square_root(load(stages.square + at)), load(stages.high + at), x_a, x_b);
+  const Floats w_a = load(tile.c + cell) * x_a, w_b = load(tile.c + kColumn + cell) * x_b;
+  store(tile.w + cell, w_a);
+  store(tile.w + kColumn + cell, w_b);
+  const Floats base_a = 1.0 + w_a, base_b = 1.0 + w_b;
+  store(values + cell, value(cell, base_a, base_b));
+  return squeezed(x_a, w_a, base_a, x_b, w_b, base_b, load(stages.low + at));
+}
+
+// Stages run over a block of cells, one after the other: short chains over independent packs keep a processor busy where
+// one long chain a pack would leave it waiting. For the same reason no branch asks for open cells before the end.
+template <bool kOneRow, class Value>
+BANDITCORE_INLINE void draw_rows(Tile& tile, int cells, StreamKey key, std::uint64_t row, double* values, Value value) {
+  Stages stages;
+  std::uint64_t sure[kTile / 64];
   const int padded = whole_packs(cells);
+  for (int begin = 0; begin < padded; begin += kBlock) {
+    const int size = padded - begin < kBlock ? padded - begin : kBlock;
+    int at = 0;
+    for (; at + kInStep * kLanes <= size; at += kInStep * kLanes) {
+      draw_words<kInStep, kOneRow>(tile, begin + at, key, row, stages, at);
+    }
+    for (; at < size; at += kLanes) draw_words<1, kOneRow>(tile, begin + at, key, row, stages, at);
+    for (at = 0; at + kInStep * kLanes <= size; at += kInStep * kLanes) draw_squares<kInStep>(stages, at);
+    for (; at < size; at += kLanes) draw_squares<1>(stages, at);
+    for (int word = 0; word < size; word += 64) {
+      std::uint64_t lanes = 0;
+      for (int lane = 0; lane < 64 && word + lane < size; lane += kLanes) {
+        lanes |= draw_values(tile, begin + word + lane, stages, word + lane, values, value) << lane;
+      }
+      sure[(begin + word) / 64] = lanes;
+    }
+  }
+  alignas(64) std::uint64_t open[kTile + kLanes], met[kTile];
+  int count = 0;
+  for (int begin = 0; begin < cells; begin += 64) {
+    std::uint64_t left = ~sure[begin / 64];
+    if (cells - begin < 64) left &= (std::uint64_t{1} << (cells - begin)) - 1;
+    for (; left != 0; left &= left - 1) {
+      open[count] = met[count] = static_cast<std::uint64_t>(begin + __builtin_ctzll(left));
+      ++count;
+    }
+  }
+  settle(tile, open, count, key, row);
+  for (int one = 0; one < count; ++one) {
+    const int at = static_cast<int>(met[one]) / kLanes * kLanes;
+    store(values + at, value(at, 1.0 + load(tile.w + at), 1.0 + load(tile.w + kColumn + at)));
+  }
+}
+
+// Draws the first `cells` cells, copy i in row `row` + i, and fills `values`, whole packs, with
+// value(at, base_a, base_b), packs of what it gives for 1 + w of both gammas. Boosts are left to the caller.
+template <class Value>
+BANDITCORE_INLINE void draw(Tile& tile, int cells, StreamKey key, std::uint64_t row, double* values, Value value) {
   if (tile.copies > 1) {
-    for (int at = 0; at < padded; at += kLanes) {
-      const Words rows = load(tile.row + at) + row;
-      const Block<Words> words = philox<Words>(load(tile.arm + at), rows, rows >> 32, all_words(kNormals), key);
-      store(open.words + at, words.low);
-      store(open.words + kColumn + at, words.high);
-    }
+    draw_rows<false>(tile, cells, key, row, values, value);
   } else {
-    const Words rows = all_words(row);
-    for (int at = 0; at < padded; at += kLanes) {
-      const Block<Words> words = philox<Words>(load(tile.arm + at), rows, rows >> 32, all_words(kNormals), key);
-      store(open.words + at, words.low);
-      store(open.words + kColumn + at, words.high);
-    }
-  }
-  std::uint64_t sure_a[kTile / 64], sure_b[kTile / 64];
-  for (int block = 0; block * 64 < padded; ++block) {
-    const int begin = block * 64, count = padded - begin < 64 ? padded - begin : 64;
-    std::uint64_t all_a = 0, all_b = 0;
-    for (int lane = 0; lane < count; lane += kLanes) {
-      const int at = begin + lane;
-      const Words first = load(open.words + at), second = load(open.words + kColumn + at);
-      Floats x_a, x_b;
-      normal_pair(first, second, x_a, x_b);
-      store(open.x + at, x_a);
-      store(open.x + kColumn + at, x_b);
-      const Floats w_a = load(tile.c + at) * x_a, w_b = load(tile.c + kColumn + at) * x_b;
-      store(tile.w + at, w_a);
-      store(tile.w + kColumn + at, w_b);
-      const Floats base_a = 1.0 + w_a, base_b = 1.0 + w_b;
-      all_a |= squeezed(x_a, w_a, base_a, first) << lane;
-      all_b |= squeezed(x_b, w_b, base_b, second) << lane;
-      store(tile.value + at, value(at, base_a, base_b));
-    }
-    sure_a[block] = all_a;
-    sure_b[block] = all_b;
-  }
-  std::uint64_t opened[kTile / 64];
-  for (int block = 0; block * 64 < cells; ++block) {
-    const int begin = block * 64;
-    const std::uint64_t real = cells - begin >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << (cells - begin)) - 1;
-    leave_open(~sure_a[block] & real, begin, 0, open);
-    leave_open(~sure_b[block] & real, begin, 1, open);
-    opened[block] = ~(sure_a[block] & sure_b[block]) & real;
-  }
-  settle(tile, open, key, row);
-  for (int block = 0; block * 64 < cells; ++block) {
-    for (std::uint64_t left = opened[block]; left != 0;) {
-      const int pack = __builtin_ctzll(left) / kLanes * kLanes, at = block * 64 + pack;
-      left &= ~(kEveryLane << pack);
-      store(tile.value + at, value(at, 1.0 + load(tile.w + at), 1.0 + load(tile.w + kColumn + at)));
-    }
+    draw_rows<true>(tile, cells, key, row, values, value);
   }
 }
 
