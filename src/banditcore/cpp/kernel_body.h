@@ -28,13 +28,23 @@ Range range(const double* values, std::int64_t size) {
       sum_of[chain] = fused(pack, 0.0, sum_of[chain]);  // NaN once a value is NaN or infinite
     }
   }
+  Floats lows = low_of[0], highs = high_of[0], sums = sum_of[0];
+  for (int chain = 1; chain < kChains; ++chain) {
+    lows = lesser(low_of[chain], lows);
+    highs = greatest(high_of[chain], highs);
+    sums = sums + sum_of[chain];
+  }
+  for (; at + kLanes <= size; at += kLanes) {
+    const Floats pack = load(values + at);
+    lows = lesser(pack, lows);
+    highs = greatest(pack, highs);
+    sums = fused(pack, 0.0, sums);
+  }
   double low = __builtin_inf(), high = kMinusInfinity, nan = 0.0;
-  for (int chain = 0; chain < kChains; ++chain) {
-    for (int lane = 0; lane < kLanes; ++lane) {
-      low = lesser(lane_of(low_of[chain], lane), low);
-      high = greatest(lane_of(high_of[chain], lane), high);
-      nan += lane_of(sum_of[chain], lane);
-    }
+  for (int lane = 0; lane < kLanes; ++lane) {
+    low = lesser(lane_of(lows, lane), low);
+    high = greatest(lane_of(highs, lane), high);
+    nan += lane_of(sums, lane);
   }
   for (; at < size; ++at) {
     low = lesser(values[at], low);
@@ -44,8 +54,8 @@ Range range(const double* values, std::int64_t size) {
   return {low + nan, high + nan};
 }
 
-// Calls use(row, arm, cells) for every drawn row of every tile: rows from `row` on, each of the tile's arms.
-// make(tile, cells, row) draws.
+// Calls make(row, rows, arm), which draws, and use(row, rows, arm), for every tile: `rows` rows from `row` on, of the
+// tile's arms, from `arm` on.
 template <class Make, class Use>
 BANDITCORE_INLINE void each_tile(const Arms& arms, const Cells& cells, Tile& tile, Make make, Use use) {
   const std::int64_t width = cells.arm_end - cells.arm_begin;
@@ -56,7 +66,7 @@ BANDITCORE_INLINE void each_tile(const Arms& arms, const Cells& cells, Tile& til
     for (std::int64_t row = cells.row_begin; row < cells.row_end; row += copies) {
       const std::int64_t left = cells.row_end - row;
       const int now = static_cast<int>(left < copies ? left : copies);
-      make(now * arms_of, cells.first_row + static_cast<std::uint64_t>(row));
+      make(row, now, cells.arm_begin);
       use(row, now, cells.arm_begin);
     }
     return;
@@ -65,7 +75,7 @@ BANDITCORE_INLINE void each_tile(const Arms& arms, const Cells& cells, Tile& til
     const int count = static_cast<int>(cells.arm_end - arm < kTile ? cells.arm_end - arm : kTile);
     prepare(arms, arm, count, 1, tile);
     for (std::int64_t row = cells.row_begin; row < cells.row_end; ++row) {
-      make(count, cells.first_row + static_cast<std::uint64_t>(row));
+      make(row, 1, arm);
       use(row, 1, arm);
     }
   }
@@ -75,9 +85,14 @@ BANDITCORE_INLINE Floats nothing(int, Floats, Floats) { return all_floats(0.0); 
 
 void fill(const Arms& arms, StreamKey key, const Cells& cells, Draws draws, double* out) {
   Tile tile;
-  const auto make = [&](int count, std::uint64_t row) {
+  // Rows of whole packs are drawn where they belong.
+  const auto in_place = [&] { return draws == Draws::rates && !tile.boosted && tile.arms % kLanes == 0; };
+  const auto make = [&](std::int64_t first, int rows, std::int64_t arm) {
+    const int count = rows * tile.arms;
+    const std::uint64_t row = cells.first_row + static_cast<std::uint64_t>(first);
     if (draws == Draws::rates) {
-      draw(tile, count, key, row, tile.value, [&](int at, Floats a, Floats b) { return rate_of(tile, at, a, b); });
+      draw(tile, count, key, row, in_place() ? out + first * arms.size + arm : tile.value,
+           [&](int at, Floats a, Floats b) { return rate_of(tile, at, a, b); });
       if (!tile.boosted) return;
     } else {
       draw(tile, count, key, row, tile.value, nothing);
@@ -98,6 +113,7 @@ void fill(const Arms& arms, StreamKey key, const Cells& cells, Draws draws, doub
     }
   };
   each_tile(arms, cells, tile, make, [&](std::int64_t row, int rows, std::int64_t arm) {
+    if (in_place()) return;
     // Copies stand one after the other, as their rows do in `out`; they only arise where a row is whole.
     if (tile.arms == arms.size) {
       std::memcpy(out + row * arms.size, tile.value, static_cast<std::size_t>(rows) * tile.arms * sizeof *out);
@@ -113,7 +129,9 @@ void scan(const Arms& arms, StreamKey key, const Cells& cells, TopK* tops) {
   Tile tile;
   const bool weighted = arms.weight != nullptr;
   const Ranking ranking = {weighted, arms.boosted || (weighted && arms.lightest < arms.heaviest * 0x1p-400)};
-  const auto make = [&](int count, std::uint64_t row) {
+  const auto make = [&](std::int64_t first, int rows, std::int64_t) {
+    const int count = rows * tile.arms;
+    const std::uint64_t row = cells.first_row + static_cast<std::uint64_t>(first);
     if (ranking.exact) {
       draw(tile, count, key, row, tile.value, nothing);
       if (tile.boosted) draw_boosts(tile, count, key, row);

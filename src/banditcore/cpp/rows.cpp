@@ -9,6 +9,10 @@ namespace {
 
 constexpr std::int64_t kMostUnitRows = 128;  // of a top-k: its heaps should stay in the cache
 
+// One thread needs no parts, each of which prepares the arms again.
+std::int64_t unit_draws(int threads, std::int64_t block) { return threads == 1 ? block : std::min(kUnitDraws, block); }
+std::int64_t parts(int threads) { return threads == 1 ? 1 : 4 * threads; }
+
 std::int64_t units(std::int64_t whole, std::int64_t unit) { return (whole + unit - 1) / unit; }
 
 }  // namespace
@@ -17,8 +21,8 @@ Fill::Fill(const Kernel& kernel, const Arms& arms, StreamKey key, std::uint64_t 
            int threads, std::int64_t block, Draws draws, double* out)
     : kernel_(kernel), arms_(arms), key_(key), first_row_(first_row), rows_(rows), threads_(threads), draws_(draws),
       out_(out) {
-  const std::int64_t unit = std::min(kUnitDraws, block);
-  unit_rows_ = std::clamp<std::int64_t>(unit / arms.size, 1, std::max<std::int64_t>(1, units(rows, 4 * threads)));
+  const std::int64_t unit = unit_draws(threads, block);
+  unit_rows_ = std::clamp<std::int64_t>(unit / arms.size, 1, std::max<std::int64_t>(1, units(rows, parts(threads))));
   unit_arms_ = unit_rows_ > 1 ? arms.size : std::min(arms.size, unit);
   row_units_ = units(rows, unit_rows_);
   arm_units_ = units(arms.size, unit_arms_);
@@ -40,9 +44,9 @@ bool Fill::advance() noexcept {
 Ranks::Ranks(const Kernel& kernel, const Arms& arms, StreamKey key, std::uint64_t first_row, std::int64_t rows,
              std::int64_t k, int threads, std::int64_t block, std::int32_t* out)
     : kernel_(kernel), arms_(arms), key_(key), first_row_(first_row), rows_(rows), k_(k), threads_(threads), out_(out) {
-  const std::int64_t unit = std::min(kUnitDraws, block), kept = std::min(k, arms.size);
+  const std::int64_t unit = unit_draws(threads, block), kept = std::min(k, arms.size);
   unit_rows_ = std::clamp<std::int64_t>(unit / arms.size, 1,
-                                        std::clamp<std::int64_t>(units(rows, 4 * threads), 1, kMostUnitRows));
+                                        std::clamp<std::int64_t>(units(rows, parts(threads)), 1, kMostUnitRows));
   unit_arms_ = unit_rows_ > 1 ? arms.size : std::min(arms.size, unit);
   row_units_ = units(rows, unit_rows_);
   arm_units_ = units(arms.size, unit_arms_);

@@ -8,7 +8,7 @@
 
 namespace banditcore {
 
-// Work is handed to threads in units of about this many draws: rows, or arms of one row.
+// Work is handed to several threads in units of about this many draws: rows, or arms of one row.
 constexpr std::int64_t kUnitDraws = 1 << 16;
 
 // One call of fill, or of topk. `advance` does one more block of about `block` draws a thread; true while there is more.
