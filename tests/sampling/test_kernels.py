@@ -7,7 +7,8 @@ import pytest
 
 from banditcore import _sampling
 
-WIDTHS = [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 127, 255, 256, 257, 511, 512, 513, 1025]
+WIDTHS = [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 127, 128, 129, 255, 257]
+WIDTHS += [511, 512, 513, 520, 1000, 1023, 1024, 1025, 1032, 2049]
 SPREADS = {"boosted": (-3, 12), "from one": (0, 12), "anything": (-100, 100)}
 OTHERS = [name for name in _sampling.kernel_names() if name != "serial"]
 FAR = 2**32 - 7  # rows whose number passes from one counter word into two

@@ -36,7 +36,7 @@ struct Tile {
 };
 
 // What the stages hand on, for a block of cells at a time: it should stay in the nearest cache.
-constexpr int kBlock = 256;
+constexpr int kBlock = 128;
 struct Stages {
   alignas(64) std::uint64_t low[kBlock], high[kBlock];  // random words
   alignas(64) double square[kBlock];                    // of the radius of both normals
