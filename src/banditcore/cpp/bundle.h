@@ -1,7 +1,8 @@
 // Packs computed in step: each operation on the first, then on the next, before the operation that follows.
 //
 // A chain of operations over one pack leaves a processor waiting, and its scheduler, full of what waits, sees little of
-// the next pack. So the stages that are long chains run over bundles. Lanes get the bits that they get alone.
+// the next pack. So the stages that are long chains run over bundles. Lanes get the bits that they get alone. Templates
+// over packs take bundles as they are: here are the operators and functions of lanes.h that those use.
 #pragma once
 
 #include <utility>

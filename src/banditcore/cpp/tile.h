@@ -37,6 +37,8 @@ struct Tile {
 
 // What the stages hand on, for a block of cells at a time: it should stay in the nearest cache.
 constexpr int kBlock = 128;
+static_assert(kTile % kBlock == 0 && kBlock % 64 == 0, "blocks are whole words of flags");
+
 struct Stages {
   alignas(64) std::uint64_t low[kBlock], high[kBlock];  // random words
   alignas(64) double square[kBlock];                    // of the radius of both normals
@@ -116,12 +118,12 @@ BANDITCORE_INLINE std::uint64_t tested(const Tile& tile, Words cell, std::uint64
   const Block<Two> words =
       philox<Two>({{arms, arms}}, {{rows, rows}}, {{high, high}},
                   {{last_word(kNormals, attempt), last_word(kAcceptance, attempt)}}, key);
-  return flags(accepted(gathered(tile.w, cell), gathered(tile.d, cell), gathered(tile.w, other), gathered(tile.d, other),
-                        words.low.of[0], words.low.of[1] >> 12));
+  return flags(accepted(gathered(tile.w, cell), gathered(tile.d, cell), gathered(tile.w, other),
+                        gathered(tile.d, other), words.low.of[0], words.low.of[1] >> 12));
 }
 
-// Settles cells that the squeeze left open, a pack of them at a time: the full test, and where it rejects new gammas, by
-// the words of the next attempt. The loop ends: an attempt succeeds with probability above 0.9 for every shape, and
+// Settles cells that the squeeze left open, a pack of them at a time: the full test, and where it rejects new gammas,
+// by the words of the next attempt. The loop ends: an attempt succeeds with probability above 0.9 for every shape, and
 // parameters are finite, as the caller has checked. `open` has room for whole packs.
 static void settle(Tile& tile, std::uint64_t* open, int size, StreamKey key, std::uint64_t row) {
   for (std::uint64_t attempt = 0; size > 0; ++attempt) {
@@ -149,12 +151,13 @@ static void settle(Tile& tile, std::uint64_t* open, int size, StreamKey key, std
   }
 }
 
-// Draws the words of kPacks packs of cells. A tile of one row says so: much of the first rounds is then the same for all.
+// Draws the words of kPacks packs of cells. A tile of one row says so: much of the first rounds is then the same for
+// all.
 template <int kPacks, bool kOneRow>
 BANDITCORE_INLINE void draw_words(const Tile& tile, int cell, StreamKey key, std::uint64_t row, Stages& stages, int at) {
   using Packs = Bundle<Words, kPacks>;
   Packs rows = Packs{} + row;
-  if (!kOneRow) rows = load_bundle<kPacks>(tile.row + cell) + row;
+  if constexpr (!kOneRow) rows = load_bundle<kPacks>(tile.row + cell) + row;
   const Block<Packs> words = philox<Packs>(load_bundle<kPacks>(tile.arm + cell), rows, rows >> 32,
                                            Packs{} + std::uint64_t{kNormals}, key);
   store(stages.low + at, words.low);
@@ -204,19 +207,21 @@ BANDITCORE_INLINE void draw_rows(Tile& tile, int cells, StreamKey key, std::uint
       sure[(begin + word) / 64] = lanes;
     }
   }
-  alignas(64) std::uint64_t open[kTile + kLanes], met[kTile];
+  alignas(64) std::uint64_t open[kTile + kLanes];
+  std::uint16_t met[kTile];
   int count = 0;
   for (int begin = 0; begin < cells; begin += 64) {
     std::uint64_t left = ~sure[begin / 64];
     if (cells - begin < 64) left &= (std::uint64_t{1} << (cells - begin)) - 1;
     for (; left != 0; left &= left - 1) {
-      open[count] = met[count] = static_cast<std::uint64_t>(begin + __builtin_ctzll(left));
-      ++count;
+      const int cell = begin + __builtin_ctzll(left);
+      open[count] = static_cast<std::uint64_t>(cell);
+      met[count++] = static_cast<std::uint16_t>(cell);
     }
   }
   settle(tile, open, count, key, row);
   for (int one = 0; one < count; ++one) {
-    const int at = static_cast<int>(met[one]) / kLanes * kLanes;
+    const int at = met[one] / kLanes * kLanes;
     store(values + at, value(at, 1.0 + load(tile.w + at), 1.0 + load(tile.w + kColumn + at)));
   }
 }
