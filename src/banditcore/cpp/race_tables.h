@@ -6,21 +6,26 @@
 #include <vector>
 
 #include "race.h"
+#include "race_columns.h"
 
 namespace banditcore {
+
+class AliasMaker;
+class RaceArms;
 
 class RaceTables {
  public:
   // a, b: (n,) within 1e-100 .. 1e100; weight: (n,) positive, or null. Throws std::bad_alloc, or
   // std::length_error for tables beyond 2^32 slots.
-  RaceTables(const double* a, const double* b, const double* weight, std::int64_t n);
+  RaceTables(const double* a, const double* b, const double* weight, std::int64_t n,
+             const RaceColumns& columns = race_columns());
   RaceTables(const RaceTables&) = delete;
   RaceTables& operator=(const RaceTables&) = delete;
   const Race& race() const { return race_; }
   std::size_t bytes() const;
 
  private:
-  friend class RaceBuilder;
+  void fill_rest(const RaceArms& arms, AliasMaker& alias);
 
   Race race_;
   std::vector<double> a_, b_, log_weight_, entry_;
