@@ -105,15 +105,17 @@ cdef class Seeds:
 
 @cython.final
 cdef class Tables:
-    """The tables of one race. Immutable once built."""
+    """The tables of one race. Immutable once built: so must be `alpha` and `beta`, which they read."""
 
     cdef RaceTables* tables
+    cdef const double[::1] alpha, beta
 
     def __cinit__(self, const double[::1] alpha, const double[::1] beta, const double[::1] weight):
         cdef const double* values = &weight[0] if weight is not None else NULL
         cdef int64_t n = alpha.shape[0]
         cdef const double* a = &alpha[0]
         cdef const double* b = &beta[0]
+        self.alpha, self.beta = alpha, beta  # kept alive
         with nogil:
             self.tables = new RaceTables(a, b, values, n)
 
@@ -122,7 +124,7 @@ cdef class Tables:
 
     @property
     def nbytes(self):
-        """Memory the tables hold, in bytes."""
+        """Memory the tables hold, in bytes, without `alpha` and `beta`."""
         return self.tables.bytes()
 
     @property

@@ -56,6 +56,7 @@ def cases():
         "click data": (*clicks(1_000), None),
         "more click data": (*clicks(4_001, 2), None),
         "a < 1 and b < 1": (g.uniform(0.2, 1, 300), g.uniform(0.3, 3, 300), None),
+        "log-densities with a kink": (g.uniform(0.02, 0.1, 40), g.uniform(0.02, 0.1, 40), None),
         "rates near 1": (g.lognormal(8, 3, 300), g.lognormal(1, 1, 300), None),
         "narrow": (1e9 + 1e5 * g.random(200), 1e9 + 1e5 * g.random(200), None),
         "weights": (*clicks(500, 3), g.lognormal(0, 1, 500)),
@@ -81,7 +82,7 @@ def true_rate(a, b, weight, y):
     """Return dM/dy: the density at y over the probability of being below y."""
     if weight is None:
         x, rest = special.expit(y), special.expit(-y)
-        density = np.exp(a * np.log(x) + b * np.log(rest) - special.betaln(a, b))
+        density = np.exp(-a * np.logaddexp(0, -y) - b * np.logaddexp(0, y) - special.betaln(a, b))
     else:
         x = np.exp(y) / weight
         density = np.exp(a * np.log(x) + (b - 1) * np.log1p(-x) - special.betaln(a, b))

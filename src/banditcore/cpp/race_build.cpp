@@ -15,7 +15,7 @@ constexpr double kMostRestAnArm = 0.005;
 
 RaceTables::RaceTables(const double* a, const double* b, const double* weight, std::int64_t n,
                        const RaceColumns& columns)
-    : a_(a, a + n), b_(b, b + n), enters_(n), stays_(n), level_(n), knots_(n), is_head_((n + 7) / 8) {
+    : enters_(n), stays_(n), level_(n), knots_(n), is_head_((n + 7) / 8) {
   bool weighted = false;
   if (weight) {
     for (std::int64_t i = 1; i < n; ++i) weighted |= weight[i] != weight[0];
@@ -26,8 +26,8 @@ RaceTables::RaceTables(const double* a, const double* b, const double* weight, s
   }
   race_.size = n;
   race_.weighted = weighted;
-  race_.a = a_.data();
-  race_.b = b_.data();
+  race_.a = a;
+  race_.b = b;
   race_.log_weight = log_weight_.data();
 
   RaceArms arms(race_);
@@ -107,8 +107,8 @@ void RaceTables::fill_rest(const RaceArms& arms, AliasMaker& alias) {
 
 std::size_t RaceTables::bytes() const {
   const auto of = [](const auto& column) { return column.capacity() * sizeof(column[0]); };
-  return sizeof(*this) + of(a_) + of(b_) + of(log_weight_) + of(entry_) + of(cell_) + of(shape_) + of(phase_) +
-         of(slot_) + of(head_) + of(head_draw_) + of(rest_) + of(enters_) + of(level_) + of(stays_) + of(knots_) + of(rate_) + of(lift_) +
+  return sizeof(*this) + of(log_weight_) + of(entry_) + of(cell_) + of(shape_) + of(phase_) + of(slot_) + of(head_) +
+         of(head_draw_) + of(rest_) + of(enters_) + of(level_) + of(stays_) + of(knots_) + of(rate_) + of(lift_) +
          of(is_head_);
 }
 

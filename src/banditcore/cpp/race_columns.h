@@ -47,9 +47,11 @@ struct RaceColumns {
   void (*prepare)(const double* a, const double* b, std::int64_t n, double log_enough, double* constant,
                   double* entry, double* excess);
   RaceSums (*sums)(const RaceLive& live, const RaceLevel& at);
-  // Writes the places of arms too fast for a cell of this depth, or met `most` times on average; returns how many.
-  std::int64_t (*too_fast)(const RaceLive& live, const RaceLevel& at, double depth, double most_growth,
-                           double most_spread, double most_above, std::uint32_t* places);
+  // Writes the places of arms whose rate grows by more than exp(most_growth) in a cell down to `to`, whose log-density
+  // bends by more than `most_bend` (curvature times squared depth), or with more than `most_above` above; returns how
+  // many.
+  std::int64_t (*too_fast)(const RaceLive& live, const RaceLevel& from, const RaceLevel& to, double depth,
+                           double most_growth, double most_bend, double most_above, std::uint32_t* places);
   // Fills the next columns; writes the places of arms for which the cell is too deep for one step of the quadrature.
   std::int64_t (*advance)(const RaceLive& live, const RaceLevel& from, const RaceLevel& to, double depth,
                           std::uint32_t* places);

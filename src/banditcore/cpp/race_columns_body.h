@@ -125,16 +125,19 @@ BANDITCORE_INLINE RaceSums sums(const RaceLive& live, const RaceLevel& level) {
   return {total_of(rate_sum), total_of(rise_sum), total_of(climb_sum)};
 }
 
-BANDITCORE_INLINE std::int64_t too_fast(const RaceLive& live, const RaceLevel& level, double depth,
-                                        double most_growth, double most_spread, double most_above,
+BANDITCORE_INLINE std::int64_t too_fast(const RaceLive& live, const RaceLevel& level, const RaceLevel& to,
+                                        double depth, double most_growth, double most_bend, double most_above,
                                         std::uint32_t* places) {
   std::int64_t found = 0;
-  const double growth = most_growth / depth, bend = most_spread / (depth * depth);
+  const double growth = most_growth / depth, bend = most_bend / (depth * depth);
+  // Curvature at the top, and on average.
+  const double at_top = level.x * level.rest, mean = (level.x - to.x) / depth;
+  const double curve = at_top > mean ? at_top : mean;
   for (std::int64_t at = 0; at < live.count; at += kLanes) {
     const Floats a = load(live.a + at), b = load(live.b + at), above = load(live.above + at);
     const Floats rate = load(live.density + at) / (1.0 - above);
     const auto fast = (rate + (b * level.x - a * level.rest) > growth) |
-                      ((a + b) * (level.x * level.rest) > bend) | (above > most_above);
+                      ((a + b) * curve > bend) | (above > most_above);
     const std::uint64_t lanes = flags(fast);
     if (lanes) found += write_flagged(places + found, at, lanes);
   }

@@ -111,10 +111,13 @@ RaceTable RaceFill::table(std::size_t c, int side, bool shared, double pace, std
 void RaceFill::columns(std::vector<float>& rate, std::vector<std::uint8_t>& lift, const std::uint16_t* enters,
                        std::uint16_t* stays, std::uint32_t* knots) const {
   const std::size_t cells = plan_.cell.size();
+  // The next cell says the same of the knot between, where it has the arms of this one.
+  const auto last = [&](std::size_t c) { return c + 1 == cells || !plan_.cell[c + 1].joined; };
   for (std::size_t c = 0; c < cells; ++c) {
-    const RacePlan::Cell& cell = plan_.cell[c];
-    for (std::size_t i = cell.first; i < cell.first + cell.count; ++i) {
-      stays[plan_.arm[i]] = static_cast<std::uint16_t>(c + 1 - enters[plan_.arm[i]]);
+    if (!last(c)) continue;
+    const std::uint32_t* const arm = plan_.arm.data() + plan_.cell[c].first;
+    for (std::size_t i = 0; i < plan_.cell[c].count; ++i) {
+      stays[arm[i]] = static_cast<std::uint16_t>(c + 1 - enters[arm[i]]);
     }
   }
   // Arms stand in order of entry, which is the order of members.
@@ -127,17 +130,27 @@ void RaceFill::columns(std::vector<float>& rate, std::vector<std::uint8_t>& lift
   rate.resize(sum);
   lift.resize(sum);
   for (const RacePlan::Entered& entered : plan_.entered) rate[knots[entered.arm]] = entered.rate;
+  std::vector<std::uint32_t> place;  // of the members at the left knot: looking each up would miss the caches
   for (std::size_t c = 0; c < cells; ++c) {
     const RacePlan::Cell& cell = plan_.cell[c];
-    const bool last = c + 1 == cells || !plan_.cell[c + 1].joined;  // else the next cell says the same
-    for (std::size_t i = cell.first; i < cell.first + cell.count; ++i) {
-      const std::uint32_t at = knots[plan_.arm[i]] + static_cast<std::uint32_t>(c - enters[plan_.arm[i]]);
-      rate[at] = plan_.rate0[i];
-      lift[at] = lift_[0][i];
-      if (last) {
-        rate[at + 1] = plan_.rate1[i];
-        lift[at + 1] = lift_[1][i];
-      }
+    std::size_t known = 0;
+    if (cell.joined) {
+      known = place.size();
+      for (std::uint32_t& at : place) ++at;
+    }
+    place.resize(cell.count);
+    for (std::size_t i = known; i < cell.count; ++i) {
+      const std::uint32_t arm = plan_.arm[cell.first + i];
+      place[i] = knots[arm] + static_cast<std::uint32_t>(c - enters[arm]);
+    }
+    for (std::size_t i = 0; i < cell.count; ++i) {
+      rate[place[i]] = plan_.rate0[cell.first + i];
+      lift[place[i]] = lift_[0][cell.first + i];
+    }
+    if (!last(c)) continue;
+    for (std::size_t i = 0; i < cell.count; ++i) {
+      rate[place[i] + 1] = plan_.rate1[cell.first + i];
+      lift[place[i] + 1] = lift_[1][cell.first + i];
     }
   }
 }

@@ -10,7 +10,6 @@ namespace {
 
 constexpr double kRestGoal = 0x1p-5;      // expected number of points above the first knot
 constexpr double kMostGrowth = 4.0;       // a rate may grow by exp(4) in a cell; faster arms become heads
-constexpr double kMostSpread = 1.0;       // and a cell may span this many standard deviations of an arm, squared
 constexpr double kMostMet = 0.9502129316321361;  // 1 - exp(-3): an arm met 3 times on average leaves the tables
 constexpr double kMassMiss = 0.004;       // points of a cell over its width, minus 1; more costs every row proposals
 constexpr double kDeepEnough = 112.0;     // time after which tables end, if they would outgrow the two limits below
@@ -27,6 +26,13 @@ double cell_end(double h, int shift) { return float_of(((bits_of(h) >> shift) + 
 int shift_for(double h, std::int64_t arms) {
   if (h < 0.25 && arms < 3000) return 50;
   return h < 2.0 ? 51 : h < 32.0 ? 49 : 50;
+}
+
+// How much a log-density may bend in a cell, as curvature times squared depth: one standard deviation of the arm. The
+// curvature itself changes by the unit of the axis, and in a deeper cell the quintics do not see where it does.
+double most_bend(double depth) {
+  const double deep = depth * depth * depth * depth;
+  return deep < 1.0 ? 1.0 : std::max(1.0 / deep, 5e-4);
 }
 
 // Depth of a cell in which `width` points are expected, from the rates at its left knot.
@@ -169,8 +175,10 @@ RaceStart RaceMarch::at_place(std::int64_t place) const {
 }
 
 bool RaceMarch::too_fast(const RaceStart& at, double depth) const {
-  return !(at.density > 0.0) || at.above > kMostMet || at.growth() * depth > kMostGrowth ||
-         at.curve * depth * depth > kMostSpread;
+  if (!(at.density > 0.0) || at.above > kMostMet || at.growth() * depth > kMostGrowth) return true;
+  if (depth == 0.0) return false;
+  const double mean = std::fabs(at.slope - arms_.bend(at.arm, race_level(here_.y - depth)).slope) / depth;
+  return !(std::max(at.curve, mean) * depth * depth <= most_bend(depth));
 }
 
 // Arms that a cell of this depth is too much for become heads at the current knot.
@@ -178,7 +186,8 @@ void RaceMarch::drop_fast(double depth) {
   places_.resize(live_.size() + kColumnStep);
   std::int64_t count = 0;
   if (arms_.plain()) {
-    count = columns_.too_fast(live_.columns(), here_, depth, kMostGrowth, kMostSpread, kMostMet, places_.data());
+    count = columns_.too_fast(live_.columns(), here_, race_level(here_.y - depth), depth, kMostGrowth,
+                              most_bend(depth), kMostMet, places_.data());
   } else {
     for (std::int64_t i = 0; i < live_.size(); ++i) {
       if (too_fast(at_place(i), depth)) places_[count++] = static_cast<std::uint32_t>(i);
@@ -294,7 +303,8 @@ void RaceMarch::next_cell(double width) {
 void RaceMarch::reserve_members(std::size_t more) {
   const std::size_t needed = members_ + more + kColumnStep;
   if (needed <= plan_.arm.size()) return;
-  const std::size_t places = std::max(needed, 2 * plan_.arm.size());
+  const std::size_t usual = 12 * static_cast<std::size_t>(arms_.size());  // of click data
+  const std::size_t places = std::max({needed, usual, 2 * plan_.arm.size()});
   plan_.arm.resize(places);
   plan_.rate0.resize(places);
   plan_.rate1.resize(places);

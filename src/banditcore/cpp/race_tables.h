@@ -15,7 +15,7 @@ class RaceArms;
 
 class RaceTables {
  public:
-  // a, b: (n,) within 1e-100 .. 1e100; weight: (n,) positive, or null. Throws std::bad_alloc, or
+  // a, b: (n,) within 1e-100 .. 1e100, which must outlive the tables; weight: (n,) positive, or null. Throws std::bad_alloc, or
   // std::length_error for tables beyond 2^32 slots.
   RaceTables(const double* a, const double* b, const double* weight, std::int64_t n,
              const RaceColumns& columns = race_columns());
@@ -28,7 +28,7 @@ class RaceTables {
   void fill_rest(const RaceArms& arms, AliasMaker& alias);
 
   Race race_;
-  std::vector<double> a_, b_, log_weight_, entry_;
+  std::vector<double> log_weight_, entry_;
   std::vector<RaceCell> cell_;
   std::vector<RaceShape> shape_;
   std::vector<RacePhase> phase_;
