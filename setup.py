@@ -93,6 +93,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "race_entry.cpp",
         "race_fill.cpp",
         "race_march.cpp",
+        "race_measure.cpp",
         "race_rows.cpp",
         "race_serial.cpp",
     ),

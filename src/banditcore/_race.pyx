@@ -105,7 +105,7 @@ cdef class Seeds:
 
 @cython.final
 cdef class Tables:
-    """The tables of one race. Immutable once built: so must be `alpha` and `beta`, which they read."""
+    """The tables of one race, immutable: so must be `alpha` and `beta`, which they read."""
 
     cdef RaceTables* tables
     cdef const double[::1] alpha, beta

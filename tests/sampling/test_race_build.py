@@ -18,7 +18,7 @@ from scipy import special
 ROOT = Path(__file__).parents[2]
 CPP = ROOT / "src/banditcore/cpp"
 COMPILER = os.environ.get("CXX") or (sysconfig.get_config_var("CXX") or "c++").split()[0]
-SOURCES = ("build", "entry", "fill", "march", "columns", "columns_serial")
+SOURCES = ("build", "entry", "fill", "march", "measure", "columns", "columns_serial")
 OWN_FLAGS = {"columns_avx2": "-mavx2", "columns_avx512": "-mavx512f"}
 
 pytestmark = pytest.mark.skipif(shutil.which(COMPILER) is None, reason="needs a C++ compiler")
