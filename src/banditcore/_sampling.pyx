@@ -184,18 +184,6 @@ cpdef int fit(values, double low, double high) except -1:
     return 1 if found.least >= 1.0 else 2
 
 
-def first_unfit(const double[::1] values, double low, double high):
-    """Return the first index whose value is not in [low, high] (NaN never is), or -1."""
-    cdef Py_ssize_t i, found = -1
-    cdef Py_ssize_t n = values.shape[0]
-    with nogil:
-        for i in range(n):
-            if not (low <= values[i] <= high):
-                found = i
-                break
-    return found
-
-
 cdef const double* _column(object values, Py_ssize_t size) except? NULL:
     if not _is_column(values) or cnp.PyArray_SIZE(values) != size:
         raise TypeError(f"a contiguous float64 column of {size} numbers is needed")

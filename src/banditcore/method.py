@@ -8,7 +8,7 @@ from __future__ import annotations
 
 __all__ = ["MAX_PLACES", "MAX_RACED", "MIN_RACED", "race_pays"]
 
-MAX_PLACES = 16
+MAX_PLACES = 32
 """Deeper slates draw every arm: how far down tables are quick is not seen from a call's shape."""
 
 MIN_RACED, MAX_RACED = 1e-4, 1e7
@@ -20,11 +20,10 @@ _MAX_ARMS = 1 << 20  # tables of some hundreds of megabytes
 
 # Microseconds, from `python scripts/measure_crossover.py`; docs/sampling.md has the measurement.
 _ROW = 0.3  # a decision that draws every arm,
-_DRAW = 0.006  # for each arm of it
-_RACE = 0.5  # a decision from tables
-_BUILD_FIRST = 18.0  # tables, for each of the first thousand arms,
-_BUILD = 4.0  # and for each arm
-_FIRST = 1_000
+_DRAW = 0.005  # for each arm of it
+_RACE = 0.3  # a decision from tables
+_BUILD_ANY = 300.0  # tables of any size,
+_BUILD = 2.0  # and for each arm
 
 
 def race_pays(arms: int, k: int, size: int) -> bool:
@@ -41,5 +40,5 @@ def race_pays(arms: int, k: int, size: int) -> bool:
     """
     if not (_MIN_ARMS < arms <= _MAX_ARMS and 4 * k <= arms and k <= MAX_PLACES):
         return False
-    build = _BUILD_FIRST * min(arms, _FIRST) + _BUILD * arms
+    build = _BUILD_ANY + _BUILD * arms
     return size * (_ROW + _DRAW * arms - _RACE) > build

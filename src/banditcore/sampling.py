@@ -224,7 +224,8 @@ def quantile(alpha: ArrayLike, beta: ArrayLike, q: ArrayLike) -> FloatArray:
     x = np.asarray(special.betaincinv(a, b, level), dtype=np.float64)
     # Near 0 the distribution function is x^a / (a B(a, b)). The comparison is false for NaN too.
     low = ~(x > np.finfo(np.float64).tiny) & (level > 0)
-    x[low] = np.exp((np.log(level[low]) + np.log(a[low]) + special.betaln(a[low], b[low])) / a[low])
+    log_x = (np.log(level[low]) + np.log(a[low]) + special.betaln(a[low], b[low])) / a[low]
+    x[low] = np.exp(np.minimum(log_x, 0.0))  # where x is not small it is a start for the step below
     return _closer(a, b, level, x)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from banditcore.arrays import positive_int
+from banditcore.arrays import any_array, positive_int
 from banditcore.errors import InvalidTypeError, InvalidValueError, describe
 from banditcore.identifiers import MAX_ID_BYTES, check_arm, check_bandit, check_segment
 from banditcore.sampling import MAX_PARAMETER, MIN_PARAMETER, thompson_topk
@@ -173,8 +173,9 @@ def draw_bank(
         An argument breaks a rule above.
     """
     count, places = positive_int("slates", slates), positive_int("depth", depth)
-    n_arms = np.size(alpha)
-    if n_arms == 0 and np.size(beta) == 0:
+    alpha, beta = any_array("alpha", alpha), any_array("beta", beta)
+    n_arms = alpha.size
+    if n_arms == 0 and beta.size == 0:
         return SlateBank(np.empty((0, 0), dtype=np.int32))
     return SlateBank(
         thompson_topk(alpha, beta, min(places, n_arms), size=count, seed=seed, threads=threads)

@@ -31,7 +31,7 @@ _LEAST_PARAMETER = 1e-4
 _MOST_PARAMETER = 1e13
 _MOST_ARMS = 100_000_000
 _WORTH_THREADS_DRAWS = 50_000  # where all arms are drawn: as for `thompson_topk`
-_WORTH_THREADS = 4_000  # rows: a millisecond of work, against some 50 us to start a thread
+_WORTH_THREADS = 4_000  # rows: a millisecond of work, against some 50 us to wake a thread
 _USEFUL_DEPTH = 0.6  # share of the tables' depth up to which a race is faster than drawing all arms
 _FEW_ARMS = 64  # drawing as many as these is faster than racing past the others
 

@@ -158,3 +158,8 @@ def test_slates_are_independent_thompson_draws() -> None:
 def test_draw_bank_refuses(changes: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         draw_bank(**{"alpha": [1.0, 1.0], "beta": [1.0, 1.0], **changes})
+
+
+def test_a_bank_of_ragged_parameters_is_refused():
+    with pytest.raises(InvalidTypeError, match="alpha"):
+        draw_bank([[1.0], [2.0, 3.0]], [4.0, 5.0])

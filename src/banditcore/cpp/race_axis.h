@@ -73,7 +73,8 @@ class AxisLaw {
 };
 
 // How the share of a cell's depth grows with the share of its width: a cubic from (0, 0) to (1, 1).
-BANDITCORE_INLINE double depth_share(double left_slope, double right_slope, double s) {
+template <class F>
+BANDITCORE_INLINE F depth_share(F left_slope, F right_slope, F s) {
   return s * (left_slope + s * ((3.0 - 2.0 * left_slope - right_slope) + s * (left_slope + right_slope - 2.0)));
 }
 BANDITCORE_INLINE double depth_share_slope(double left_slope, double right_slope, double s) {

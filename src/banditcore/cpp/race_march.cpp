@@ -21,12 +21,9 @@ constexpr std::size_t kMostCells = 60000, kMostLevels = 60000;  // 16-bit column
 double cell_floor(double h, int shift) { return float_of(bits_of(h) >> shift << shift); }
 double cell_end(double h, int shift) { return float_of(((bits_of(h) >> shift) + 1) << shift); }
 
-// Cells an octave of time are 2^(52 - shift): fine where most points of a row are met. Deep ones are short enough to
-// keep narrow arms from becoming heads; where few arms race, single ones shape the first cells.
-int shift_for(double h, std::int64_t arms) {
-  if (h < 0.25 && arms < 3000) return 50;
-  return h < 2.0 ? 51 : h < 32.0 ? 49 : 50;
-}
+// Cells an octave of time are 2^(52 - shift): fine where most points of a row are met, and everywhere short enough to
+// keep narrow arms from becoming heads too soon.
+int shift_for(double h) { return h >= 2.0 && h < 32.0 ? 49 : 50; }
 
 // How much a log-density may bend in a cell, as curvature times squared depth: one standard deviation of the arm. The
 // curvature itself changes by the unit of the axis, and in a deeper cell the quintics do not see where it does.
@@ -61,7 +58,7 @@ void RaceMarch::run() {
       joined_ = false;
       continue;
     }
-    if (shift_for(h_, n) != shift_) start_phase(h_);
+    if (shift_for(h_) != shift_) start_phase(h_);
     const RaceSums at = sums_at(false, here_);
     // Cells are as wide as suits rates that grow like time; where few arms are left they grow faster.
     if (at.climb > 0.0 && at.rate * at.rate / at.climb < 0.5 * h_) start_phase(at.rate * at.rate / at.climb);
@@ -79,7 +76,7 @@ void RaceMarch::run() {
 }
 
 void RaceMarch::start_phase(double h) {
-  shift_ = shift_for(h, arms_.size());
+  shift_ = shift_for(h);
   h_ = cell_floor(std::min(std::max(h, 0x1p-60), 16.0 + h), shift_);
   if (!plan_.phase.empty()) plan_.phase.back().end = time_;
   const auto cell = static_cast<std::int64_t>(plan_.cell.size());
@@ -202,6 +199,20 @@ void RaceMarch::drop_fast(double depth) {
   summed_ = false;
 }
 
+// All arms become heads: always exact, where no cell would be.
+void RaceMarch::drop_all() {
+  if (unmeasured_) measure_last();
+  places_.resize(live_.size() + kColumnStep);
+  const std::int64_t count = live_.size();
+  for (std::int64_t i = 0; i < count; ++i) {
+    places_[i] = static_cast<std::uint32_t>(i);
+    become_head(live_.arm(i));
+  }
+  live_.remove(places_.data(), count);
+  joined_ = false;
+  summed_ = false;
+}
+
 // Sums over the arms in the tables, at the current knot or the one below.
 RaceSums RaceMarch::sums_at(bool below, const RaceLevel& at) {
   if (!below && summed_) return sums_;
@@ -285,6 +296,11 @@ void RaceMarch::next_cell(double width) {
     const RaceSums right = sums_at(true, race_level(here_.y - depth));
     const double mass = 0.5 * depth * (left.rate + right.rate) + depth * depth / 12.0 * (left.rise - right.rise);
     if (round == 4 || std::fabs(mass - width) < kMassMiss * width) {
+      // Depth as a cubic of time must not turn back: slopes up to 3 at both ends are enough (Fritsch and Carlson, 1980).
+      if (!(width < 3.0 * depth * left.rate && width < 3.0 * depth * right.rate)) {
+        drop_all();
+        return;
+      }
       close_cell(depth, width);
       sums_ = right;
       summed_ = true;

@@ -24,6 +24,7 @@ class RaceMarch {
   double mills(std::uint32_t arm, const RaceLocal& at) const;
   bool too_fast(const RaceStart& at, double depth) const;
   void drop_fast(double depth);
+  void drop_all();
   void become_head(std::uint32_t arm);
   RaceSums sums_at(bool below, const RaceLevel& at);
   void advance(double depth);

@@ -1,6 +1,8 @@
 // Points of a race, a batch at a time: their times, and the arms that the tables give them.
 #pragma once
 
+#include <cstddef>
+
 #include "race_axis.h"
 
 namespace {
@@ -19,6 +21,7 @@ struct Batch {
   alignas(64) std::uint64_t pick[kBatch];  // chooses the slot and the side of it
   alignas(64) std::uint64_t last[kBatch];  // 32 bits: the high half rounds to a knot, the low half keeps or drops
 };
+
 
 // -log((word + 1/2) / 2^32): 1 + f is brought near 1 by one of 16 reciprocals, and six terms of the series leave an
 // error below 5e-12. Exact enough for times, whose steps are 2e-10 and more, and half the price of a full logarithm.
@@ -133,22 +136,30 @@ BANDITCORE_INLINE Words chosen(Mask mask, std::uint64_t yes, Words no) { return 
 
 static_assert(sizeof(banditcore::RaceTable) == 8 && sizeof(banditcore::RaceSlot) == 16, "read as 64-bit words");
 
+// The phases of a pack of times from 0 on, before the race's end: `phase` is that of the first of its batch.
+struct PackPhase {
+  Floats offset;
+  Words base, shift;
+};
+BANDITCORE_INLINE PackPhase phases_of(Floats time, double last, const banditcore::RacePhase* phase) {
+  PackPhase pack{all_floats(phase->offset), all_words(static_cast<std::uint64_t>(phase->base)),
+                 all_words(static_cast<std::uint64_t>(phase->shift))};
+  while (last >= phase->end) {
+    const auto later = time >= phase->end;
+    ++phase;
+    pack.offset = select(later, phase->offset, pack.offset);
+    pack.base = chosen(later, static_cast<std::uint64_t>(phase->base), pack.base);
+    pack.shift = chosen(later, static_cast<std::uint64_t>(phase->shift), pack.shift);
+  }
+  return pack;
+}
+
 // `take_aim` for a whole batch of times from 0 on, before the race's end; `phase` is that of the first.
 BANDITCORE_INLINE void take_aim_together(const Race& race, const Batch& batch, const banditcore::RacePhase* phase,
                                          std::uint64_t* slots, std::uint64_t* sides) {
   for (int at = 0; at < kBatch; at += kLanes) {
     const Floats time = load(batch.wait + at);
-    const double last = batch.wait[at + kLanes - 1];
-    Floats offset = all_floats(phase->offset);
-    Words base = all_words(static_cast<std::uint64_t>(phase->base));
-    Words shift = all_words(static_cast<std::uint64_t>(phase->shift));
-    for (const banditcore::RacePhase* next = phase; last >= next->end;) {
-      const auto later = time >= next->end;
-      ++next;
-      offset = select(later, next->offset, offset);
-      base = chosen(later, static_cast<std::uint64_t>(next->base), base);
-      shift = chosen(later, static_cast<std::uint64_t>(next->shift), shift);
-    }
+    const auto [offset, base, shift] = phases_of(time, batch.wait[at + kLanes - 1], phase);
     const Words bits = bits_of(time + offset);
     const Words cell = (bits >> shift) - base;
     const Words share = (bits >> (shift - 32)) & 0xffffffffu;
@@ -160,6 +171,26 @@ BANDITCORE_INLINE void take_aim_together(const Race& race, const Batch& batch, c
     const Words middle = multiply_halves(pick >> 32, size) + (multiply_halves(pick, size) >> 32);
     store(slots + at, (table & 0xffffffffu) + (middle >> 32));
     store(sides + at, middle & 0xffffffffu);
+  }
+}
+
+// The y of each point of such a batch.
+BANDITCORE_INLINE void heights(const Race& race, const Batch& batch, const banditcore::RacePhase* phase, double* y) {
+  constexpr std::uint64_t kWords = sizeof(banditcore::RaceShape) / 8;
+  static_assert(sizeof(banditcore::RaceShape) == 8 * kWords && offsetof(banditcore::RaceShape, depth) == 8 &&
+                    offsetof(banditcore::RaceShape, left_slope) == 32 &&
+                    offsetof(banditcore::RaceShape, right_slope) == 40,
+                "read as 64-bit words");
+  for (int at = 0; at < kBatch; at += kLanes) {
+    const Floats time = load(batch.wait + at);
+    const auto [offset, base, shift] = phases_of(time, batch.wait[at + kLanes - 1], phase);
+    const Words bits = bits_of(time + offset);
+    const Words place = ((bits >> shift) - base) * kWords;
+    const Floats share = float_of(((bits << (64u - shift)) >> 12) | 0x3FF0000000000000u) - 1.0;
+    const Floats top = float_of(fetch(race.shape, place)), depth = float_of(fetch(race.shape, place + all_words(1)));
+    const Floats left = float_of(fetch(race.shape, place + all_words(4)));
+    const Floats right = float_of(fetch(race.shape, place + all_words(5)));
+    store(y + at, top - depth * depth_share(left, right, share));
   }
 }
 

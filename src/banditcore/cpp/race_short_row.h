@@ -74,6 +74,8 @@ class ShortRow {
     // Between the tables' points come those of heads and rests; a head is drawn when its time has come, if the row
     // is not decided before and has not met it.
     const double last = batch_.wait[kBatch - 1];
+    alignas(64) double y[kBatch];
+    bool raised = false;
     while (found_ < wanted_) {
       const bool is_head = head_ < race.heads && race.head[head_].time <= last &&
                            (pending_ == 0 || race.head[head_].bound >= points_[0].y);
@@ -88,7 +90,9 @@ class ShortRow {
         before = earlier(head.time);
       } else {
         if (pending_ == 0) break;
-        before = above(race, draws, points_[0].y);
+        if (!raised) raise(race, draws, y);
+        raised = true;
+        before = above(y, points_[0].y);
         if (before == kWholeBatch) break;
       }
       append(arms, mask & before);
@@ -129,14 +133,20 @@ class ShortRow {
     for (int j = 0; j < kBatch; ++j) mask |= static_cast<std::uint32_t>(batch_.wait[j] < time) << j;
     return mask;
   }
-  // A bit for each point above y: the first ones, as points fall.
-  std::uint32_t above(const Race& race, const RowDraws& draws, double y) const {
-    int count = 0;
-    for (int step = kBatch; step > 0; step /= 2) {
-      const int j = count + step - 1;
-      if (j < kBatch && (batch_.wait[j] < 0.0 || draws.y_at(*phase_of(race, j), batch_.wait[j]) > y)) count += step;
+  // A bit for each point above y; those before time 0 are.
+  std::uint32_t above(const double* heights, double y) const {
+    std::uint32_t mask = 0;
+    for (int j = 0; j < kBatch; ++j) mask |= static_cast<std::uint32_t>(heights[j] > y) << j;
+    return mask | earlier(0.0);
+  }
+
+  // The y of each point.
+  void raise(const Race& race, const RowDraws& draws, double* y) const {
+    if (batch_.wait[0] >= 0.0) {
+      heights(race, batch_, race.phase + phase_, y);
+      return;
     }
-    return (1u << count) - 1;
+    for (int j = 0; j < kBatch; ++j) y[j] = batch_.wait[j] < 0.0 ? 0.0 : draws.y_at(*phase_of(race, j), batch_.wait[j]);
   }
 
   // Keeps the pending points by falling y.

@@ -66,6 +66,7 @@ static void select_cells(const Tile& tile, int from, int arms, const Ranking& ra
   } else if (top.count == 0 && arms > top.capacity) {
     cut = top.capacity <= 12   ? cut_of<32>(screen, arms, top.capacity)
           : top.capacity <= 32 ? cut_of<64>(screen, arms, top.capacity)
+          : top.capacity <= 64 ? cut_of<128>(screen, arms, top.capacity)
                                : kMinusInfinity;
   }
   if (!ranking.exact) cut = cut < kLeastCut ? 0.0 : cut * kSlack;
