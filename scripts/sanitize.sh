@@ -14,7 +14,7 @@ done
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-cp -r setup.py pyproject.toml README.md LICENSE src tests scripts "$work"
+cp -r setup.py pyproject.toml README.md LICENSE docs src tests scripts "$work"
 cd "$work"
 find src -name '*.so' -delete
 rm -rf src/banditcore/_*.cpp
