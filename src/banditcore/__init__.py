@@ -21,6 +21,14 @@ from banditcore.errors import (
 from banditcore.events import Event
 from banditcore.ingest import IngestReport, ingest_log
 from banditcore.logs import ColumnMap, EventLog
+from banditcore.maintenance import (
+    export_bandit,
+    forget_arm,
+    forget_bandit,
+    forget_segment,
+    import_bandit,
+    verify_store,
+)
 from banditcore.posterior import Posterior, Prior
 from banditcore.propensity import rank_probabilities, top_probabilities
 from banditcore.recording import Applied
@@ -59,10 +67,16 @@ __all__ = [
     "ThompsonSampler",
     "active_kernel",
     "connect",
+    "export_bandit",
+    "forget_arm",
+    "forget_bandit",
+    "forget_segment",
+    "import_bandit",
     "ingest_log",
     "quantile",
     "rank_probabilities",
     "sample_beta",
     "thompson_topk",
     "top_probabilities",
+    "verify_store",
 ]

@@ -15,9 +15,9 @@ from banditcore.store import Store, connect, keys, library, reading, updates
 from banditcore.store.version import SegmentVersion
 
 LUA = files("banditcore.store").joinpath("library.lua").read_text("utf-8")
-SIGNATURE = re.compile(r"^-- (\w+)\(keys: ([\w, ]+); args: ([\w, ]+)\)", re.MULTILINE)
+SIGNATURE = re.compile(r"^-- (\w+)\(keys: ([\w, ]+)(?:; args: ([\w, ]+))?\)", re.MULTILINE)
 DOCUMENTED = {
-    name: (key_names.split(", "), arguments.split(", "))
+    name: (key_names.split(", "), arguments.split(", ") if arguments else [])
     for name, key_names, arguments in SIGNATURE.findall(LUA)
 }
 REGISTERED = set(re.findall(r"@LIBRARY@_(\w+)'", LUA))
@@ -46,10 +46,11 @@ def test_the_binding_has_the_arguments_that_the_library_documents(name: str) -> 
             fields = {field.name: next(numbers) for field in dataclasses.fields(group)}
             values[parameter] = group(**fields)
             sent |= fields
-    call = binding(KEYS, **values)
+    of = keys.of_bandit("bandit") if "settings" in key_names else KEYS
+    call = binding(of, **values)
     assert list(sent) == arguments
     assert call.function == name
-    assert call.keys == tuple(getattr(KEYS, key) for key in key_names)
+    assert call.keys == tuple(getattr(of, key) for key in key_names)
     assert [float(value) for value in call.arguments] == list(sent.values())
 
 

@@ -9,7 +9,18 @@ import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from banditcore.cli import bench, demo, ingest, inspect, recommend, refresh
+from banditcore.cli import (
+    bench,
+    demo,
+    export,
+    forget,
+    import_,
+    ingest,
+    inspect,
+    recommend,
+    refresh,
+    verify,
+)
 from banditcore.cli.output import Output
 from banditcore.errors import (
     BanditCoreError,
@@ -29,7 +40,8 @@ _EPILOG = f"""\
 exit codes:
     0  done
     {FAILED}  failed, wholly or in part: segments not refreshed, or no line of a log
-       could be used; with --strict, any line refused
+       could be used; with --strict, any line refused; verify found something wrong;
+       a question was answered with no
     {UNUSABLE}  the command line or the input cannot be used
     {NO_STORE}  the store cannot be reached, or must not be used
   {INTERRUPTED}  interrupted
@@ -123,9 +135,13 @@ def _parser() -> argparse.ArgumentParser:
         (refresh, [common, store]),
         (recommend, [common, store]),
         (inspect, [common, store]),
+        (verify, [common, store]),
+        (export, [common, store]),
+        (import_, [common, store]),
+        (forget, [common, store]),
         (bench, [common]),
     ):
-        name = module.__name__.rpartition(".")[2]
+        name = module.__name__.rpartition(".")[2].rstrip("_")
         command = commands.add_parser(
             name,
             parents=parents,

@@ -15,6 +15,7 @@ from banditcore.segments import lineage, with_ancestors
 from banditcore.slate_format import decode_header
 from banditcore.store import index, publish
 from banditcore.store.connect import connect
+from banditcore.store.publish import Published
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
@@ -113,11 +114,13 @@ def _segments(bandit: Bandit, limit: int, output: Output) -> None:
     _say_what_is_left(output, len(rows), limit)
 
 
-def _published(header: bytes, now: float) -> dict[str, Any]:
+def _published(header: Published, now: float) -> dict[str, Any]:
     """Describe the published slates that begin with `header`."""
     nothing = {"version": None, "age_s": None, "bytes": None, "unusable": None}
     if not header:
         return nothing
+    if isinstance(header, CorruptDataError):
+        return {**nothing, "unusable": str(header)}
     try:
         found = decode_header(header)
     except CorruptDataError as error:

@@ -11,7 +11,7 @@ from typing import Any
 
 from banditcore.errors import InvalidTypeError, InvalidValueError, describe
 
-__all__ = ["ColumnMap", "Source", "parse_source"]
+__all__ = ["ColumnMap", "Source", "is_decimal", "parse_source"]
 
 _CUT = re.compile(r"\.(\d{1,4})")
 _TEXTS = ("segment", "arm", "event_id")
@@ -234,9 +234,16 @@ class ColumnMap:
         return None
 
 
+def is_decimal(text: str) -> bool:
+    """Whether only characters of decimal numbers stand in `text`; it may still be none."""
+    # float() alone would take "1_000", "inf", "nan", digits of any script and blanks around: in
+    # a log they are signs of damage or of another format.
+    return not text.strip("0123456789.+-eE")
+
+
 def _check_number(name: str, text: str) -> None:
     try:
-        usable = math.isfinite(float(text)) and float(text) >= 0
+        usable = is_decimal(text) and math.isfinite(float(text)) and float(text) >= 0
     except ValueError:
         usable = False
     if not usable:

@@ -8,7 +8,7 @@ from typing import Any
 
 from banditcore.errors import BanditCoreError, InvalidValueError, describe
 from banditcore.events import EventColumns
-from banditcore.logs.columns import Source
+from banditcore.logs.columns import Source, is_decimal
 
 __all__ = ["convert"]
 
@@ -125,7 +125,7 @@ def _parsed(
     # What is a number must not depend on the neighbours: both ways take what `_number` takes.
     kinds = set(map(type, values))
     try:
-        if kinds <= {int, float} or (kinds == {str} and _is_decimal("".join(values))):
+        if kinds <= {int, float} or (kinds == {str} and is_decimal("".join(values))):
             return list(map(float, values))
     except (ValueError, OverflowError):
         pass  # times in ISO 8601, or a value that the loop below will name
@@ -142,18 +142,11 @@ def _parsed(
 
 def _number(value: object) -> float:
     """Return a JSON number or truth value, or a decimal number in text; else raise ValueError."""
-    if isinstance(value, str) and _is_decimal(value):
+    if isinstance(value, str) and is_decimal(value):
         return float(value)
     if isinstance(value, (int, float)):
         return float(value)
     raise ValueError
-
-
-def _is_decimal(text: str) -> bool:
-    """Whether only characters of decimal numbers stand in `text`; it may still be none."""
-    # float() alone would take "1_000", "inf", "nan", digits of any script and blanks around: in
-    # a log they are signs of damage or of another format.
-    return not text.strip("0123456789.+-eE")
 
 
 def _time(value: object) -> float:

@@ -13,6 +13,7 @@ from banditcore.segments import with_ancestors
 from banditcore.serving.rung import Rung, climb
 from banditcore.slate_format import SlateHeader, decode, decode_header
 from banditcore.store import publish
+from banditcore.store.publish import Published
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
@@ -104,7 +105,7 @@ class SnapshotLoader:
         self.rungs = {}
 
     def _changed(
-        self, first_bytes: Mapping[str, bytes], rejected: dict[str, str]
+        self, first_bytes: Mapping[str, Published], rejected: dict[str, str]
     ) -> dict[str, SlateHeader]:
         """Return the headers worth a fetch; put those that are wrong into `rejected`."""
         # What claims to be from the future would be served as fresh until then.
@@ -114,7 +115,7 @@ class SnapshotLoader:
             if not first:
                 continue
             try:
-                header = decode_header(first)
+                header = decode_header(_usable(first))
             except CorruptDataError as error:
                 rejected[segment] = str(error)
                 continue
@@ -137,14 +138,14 @@ class SnapshotLoader:
         # An older one comes from a store that lost writes: ours is the better until it recovers.
         return header.version == current.version and header.checksum != current.checksum
 
-    def _build(self, blobs: Mapping[str, bytes], rejected: dict[str, str]) -> dict[str, Rung]:
+    def _build(self, blobs: Mapping[str, Published], rejected: dict[str, str]) -> dict[str, Rung]:
         built: dict[str, Rung] = {}
         for segment, blob in blobs.items():
             if not blob:  # withdrawn since its header was read
                 continue
             try:
-                snapshot = decode(blob, max_bytes=self._max_blob_bytes)
-                header = decode_header(blob)
+                snapshot = decode(_usable(blob), max_bytes=self._max_blob_bytes)
+                header = decode_header(_usable(blob))
             except CorruptDataError as error:
                 rejected[segment] = str(error)
                 continue
@@ -166,6 +167,12 @@ class SnapshotLoader:
                 kept[segment] = rung
         if len(kept) < len(self.rungs):
             self.rungs = kept
+
+
+def _usable(found: Published) -> bytes:
+    if isinstance(found, CorruptDataError):
+        raise found
+    return found
 
 
 def _batches(changed: Mapping[str, SlateHeader]) -> Iterator[list[str]]:

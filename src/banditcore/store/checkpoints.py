@@ -18,7 +18,7 @@ from banditcore.store.connect import translating
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
 
-__all__ = ["Checkpoint", "load", "save"]
+__all__ = ["Checkpoint", "load", "parse", "save"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,11 @@ def load(store: Store, bandit: str, source: str) -> Checkpoint:
     """Return where a source was left; its beginning if it was never read."""
     with translating(store):
         raw = store.client.hget(keys.of_bandit(bandit).checkpoints, source)
-    if raw is None:
-        return Checkpoint()
+    return Checkpoint() if raw is None else parse(source, raw)
+
+
+def parse(source: str, raw: bytes | str) -> Checkpoint:
+    """Read the stored form of a checkpoint; raises CorruptDataError when it is none."""
     try:
         offset, line, digest, reading, refused = json.loads(raw)
         return Checkpoint(Position(int(offset), int(line), str(digest)), str(reading), int(refused))

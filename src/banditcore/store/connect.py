@@ -138,8 +138,8 @@ def connect(url: str | None = None, *, timeout_s: float = 5.0) -> Store:
     -----
     To connect, a login must be permitted INFO; `Store.server_time` needs TIME.
     """
-    if not (isinstance(timeout_s, int | float) and 0 < timeout_s < float("inf")):
-        raise InvalidValueError(describe("timeout_s", timeout_s, "give seconds, > 0"))
+    if not (isinstance(timeout_s, int | float) and 0 < timeout_s <= 1e9):
+        raise InvalidValueError(describe("timeout_s", timeout_s, "give seconds, > 0, at most 1e9"))
     given = os.environ.get(URL_VARIABLE) if url is None else url
     address = StoreAddress.parse("embedded://" if given is None else given)
     deadline = time.monotonic() + timeout_s

@@ -11,7 +11,7 @@ from banditcore.store.connect import translating
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
 
-__all__ = ["add", "bandits", "segments"]
+__all__ = ["add", "bandits", "enter", "remove", "segments", "withdraw"]
 
 
 def bandits(store: Store) -> list[str]:
@@ -31,6 +31,27 @@ def add(store: Store, bandit: str, paths: Iterable[str]) -> None:
         pipeline.sadd(keys.BANDITS, bandit)
         pipeline.sadd(keys.of_bandit(bandit).segments, *paths)
         pipeline.execute()
+
+
+def remove(store: Store, bandit: str, paths: Iterable[str]) -> None:
+    """Take out segments that were removed; see `dump.forget`."""
+    with translating(store):
+        store.client.srem(keys.of_bandit(bandit).segments, *paths)
+
+
+def enter(store: Store, bandit: str) -> None:
+    """Enter a bandit's name."""
+    with translating(store):
+        store.client.sadd(keys.BANDITS, bandit)
+
+
+def withdraw(store: Store, bandit: str) -> None:
+    """Take out the name of a bandit that has no segments any more."""
+    with translating(store):
+        store.client.srem(keys.BANDITS, bandit)
+        # Another process may have entered a first segment between: its name must stay.
+        if store.client.scard(keys.of_bandit(bandit).segments):
+            store.client.sadd(keys.BANDITS, bandit)
 
 
 def _members(store: Store, key: str) -> list[str]:

@@ -6,7 +6,7 @@ different releases can work on one server, each with the functions it was built 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from redis.exceptions import ResponseError
 
 from banditcore.store.connect import translating
-from banditcore.store.keys import SegmentKeys
+from banditcore.store.keys import BanditKeys, SegmentKeys
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
@@ -30,13 +30,20 @@ __all__ = [
     "apply",
     "apply_batch",
     "apply_unique",
+    "begin_import",
     "compact",
+    "dump_segment",
+    "end_import",
+    "forget_bandit",
+    "forget_segment",
     "library_name",
     "library_source",
     "open_segment",
+    "packed",
     "publish",
     "read",
     "rescale",
+    "restore_segment",
     "run",
 ]
 
@@ -201,6 +208,50 @@ def compact(
 def publish(keys: SegmentKeys, *, version: int, body: bytes) -> Call:
     """Replace the published blob unless a newer one is there."""
     return Call("publish", (keys.blob,), (version, body))
+
+
+def dump_segment(keys: SegmentKeys, *, with_digests: bool) -> Call:
+    """Read all of a segment but its blob, at one moment."""
+    return Call("dump_segment", keys, (int(with_digests),), writes=False)
+
+
+def restore_segment(
+    keys: SegmentKeys,
+    *,
+    registry: bytes,
+    even_expiry: int,
+    even: bytes,
+    odd_expiry: int,
+    odd: bytes,
+    fields: bytes,
+) -> Call:
+    """Put a dumped segment in the place of whatever is there. Expiries in ms since 1970, or -1."""
+    return Call("restore_segment", keys, (registry, even_expiry, even, odd_expiry, odd, fields))
+
+
+def forget_segment(keys: SegmentKeys, *, keep_marks: bool) -> Call:
+    """Remove a segment, or all of it but marks and windows."""
+    return Call("forget_segment", keys, (int(keep_marks),))
+
+
+def begin_import(keys: BanditKeys, *, token: bytes) -> Call:
+    """Close a bandit without segments to all but one import."""
+    return Call("begin_import", (keys.settings, keys.segments), (token,))
+
+
+def end_import(keys: BanditKeys, *, token: bytes, kept: bytes, read: bytes, paths: bytes) -> Call:
+    """Open it with settings, checkpoints and segments; see `packed`."""
+    return Call("end_import", keys, (token, kept, read, paths))
+
+
+def forget_bandit(keys: BanditKeys) -> Call:
+    """Remove what exists once a bandit, unless its index has segments."""
+    return Call("forget_bandit", keys, ())
+
+
+def packed(strings: Iterable[bytes]) -> bytes:
+    """Return a list of strings as one: for each its length as u32, then itself."""
+    return b"".join(len(string).to_bytes(4, "little") + string for string in strings)
 
 
 def run(store: Store, calls: Sequence[Call]) -> list[Reply]:

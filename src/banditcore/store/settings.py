@@ -16,6 +16,8 @@ __all__ = ["Settings", "Wanted", "agree", "load", "save"]
 
 DEFAULT_WINDOW_S = 3600.0
 
+_IMPORTING = b"importing"  # see begin_import in library.lua
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -46,11 +48,21 @@ class Wanted:
 
 
 def load(store: Store, bandit: str) -> Settings | None:
-    """Return a bandit's settings; None before its first write."""
+    """Return a bandit's settings; None before its first write.
+
+    Raises
+    ------
+    ConfigurationConflictError
+        While the bandit is being imported.
+    """
     with translating(store):
         half_life, window = store.client.hmget(keys.of_bandit(bandit).settings, ["h", "w"])
     if half_life is None or window is None:
         return None
+    if half_life == _IMPORTING:
+        raise ConfigurationConflictError(
+            describe("bandit", bandit, "it is being imported: wait, or run the import again")
+        )
     try:
         return Settings(float(half_life) or None, float(window))
     except ValueError as error:

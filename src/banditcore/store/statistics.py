@@ -215,7 +215,10 @@ class Statistics:
                 library.open_segment(self.reader.keys(segment), version=version.pack())
                 for segment in unknown
             ]
-            for segment, reply in zip(unknown, library.run(self._store, calls), strict=True):
+            replies = library.run(self._store, calls)
+            # Once more: a segment that was being forgotten has left the index since (dump.forget).
+            index.add(self._store, self._bandit, unknown)
+            for segment, reply in zip(unknown, replies, strict=True):
                 opened[segment] = SegmentView.learn(segment, reply, None)
                 self.reader.remember(segment, opened[segment])
             # The half-life may have been changed for all segments while we made these.

@@ -1,0 +1,103 @@
+"""``banditcore forget``: removes a bandit, segments or an arm."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from banditcore.bandit import Bandit
+from banditcore.cli.confirming import confirmed
+from banditcore.cli.output import Output, plain
+from banditcore.cli.selection import existing_bandit
+from banditcore.errors import InvalidValueError, describe
+from banditcore.maintenance.forget import Forgotten, forget_arm, forget_bandit, forget_segment
+from banditcore.store.connect import connect
+
+if TYPE_CHECKING:
+    from banditcore.store.connect import Store
+
+HELP = "remove a bandit, a segment or an arm"
+
+_SHOWN = 10
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("bandit", metavar="BANDIT", help="which bandit; alone: all of it")
+    parser.add_argument("--segment", metavar="PATH", help='only this one; "" is the global one')
+    parser.add_argument("--descendants", action="store_true", help="and the segments below it")
+    parser.add_argument(
+        "--arm", metavar="ID", help="only this arm, everywhere or as --segment says"
+    )
+    parser.add_argument(
+        "--keep-marks",
+        action="store_true",
+        help="remember what was counted in the segments, so that a rescan does not count it again",
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def run(arguments: argparse.Namespace, output: Output) -> int:
+    """Run the command; 1 if the user does not want it."""
+    _check(arguments)
+    with connect(arguments.url) as store:
+        name = existing_bandit(store, arguments.bandit)
+        forget = _chosen(arguments, store, name)
+        planned = forget(True)
+        _show(arguments, planned, output)
+        if not confirmed("Remove it?", output, is_given=arguments.yes):
+            output.warn("nothing was changed")
+            return 1
+        gone = forget(False)
+    output.document({"bandit": name, "segments": gone.segments, "slates": list(gone.slates)})
+    output.line("removed")
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.segment is None and arguments.descendants:
+        raise InvalidValueError(describe("--descendants", True, "of which --segment?"))
+    if arguments.keep_marks and (arguments.segment is None or arguments.arm is not None):
+        raise InvalidValueError(
+            describe("--keep-marks", True, "is for a --segment; an arm's removal keeps all marks")
+        )
+
+
+def _chosen(arguments: argparse.Namespace, store: Store, name: str) -> Callable[[bool], Forgotten]:
+    """Return what does it, or with True only tells what it would do."""
+    bandit = Bandit(name, store)
+    segment, descendants = arguments.segment, arguments.descendants
+    if arguments.arm is not None:
+        everywhere = segment is None
+        return lambda dry_run: forget_arm(
+            bandit,
+            arguments.arm,
+            segment=segment or "",
+            descendants=everywhere or descendants,
+            dry_run=dry_run,
+        )
+    if segment is not None:
+        return lambda dry_run: forget_segment(
+            bandit,
+            segment,
+            descendants=descendants,
+            keep_marks=arguments.keep_marks,
+            dry_run=dry_run,
+        )
+    return lambda dry_run: forget_bandit(store, name, dry_run=dry_run)
+
+
+def _show(arguments: argparse.Namespace, planned: Forgotten, output: Output) -> None:
+    name = plain(arguments.bandit)
+    whose = name if arguments.arm is None else f"{plain(arguments.arm)} of {name}"
+    arms = sum(planned.segments.values())
+    output.warn(
+        f"{whose}: {arms:,} arms with their counts in {len(planned.segments):,} segments; "
+        f"slates of {len(planned.slates):,} segments"
+    )
+    paths = list(dict.fromkeys((*planned.segments, *planned.slates)))
+    for path in paths[:_SHOWN]:
+        output.warn(f"  {plain(path)}")
+    if len(paths) > _SHOWN:
+        output.warn(f"  and {len(paths) - _SHOWN:,} more")

@@ -1,0 +1,183 @@
+"""Reads a bandit back from the file it was exported into."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from banditcore.errors import (
+    BanditCoreError,
+    ConfigurationConflictError,
+    CorruptDataError,
+    describe,
+)
+from banditcore.identifiers import check_bandit, check_segment
+from banditcore.maintenance.export_format import CHECKPOINTS, HEAD, SEGMENT, RecordReader
+from banditcore.maintenance.forget import forget_bandit
+from banditcore.store import index, keys, library
+from banditcore.store.dump import SegmentDump, restore
+
+if TYPE_CHECKING:
+    from banditcore.store.connect import Store
+
+__all__ = ["ImportReport", "exported_name", "import_bandit"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What was read.
+
+    Attributes
+    ----------
+    bandit : str
+        Its name in the store.
+    exported_as : str
+        Its name in the file.
+    exported_at : float
+        The time of the store it came from, seconds since 1970.
+    segments : int
+        Written.
+    """
+
+    bandit: str
+    exported_as: str
+    exported_at: float
+    segments: int
+
+
+def import_bandit(
+    store: Store,
+    path: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    replace: bool = False,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> ImportReport:
+    """Bring a bandit back from an export, to the bit, without its published slates.
+
+    The whole file is checked before anything is written. Segments are written whole, and come into
+    sight together at the end; so nobody should write to the bandit meanwhile. After a failure
+    run it again.
+
+    Parameters
+    ----------
+    store : Store
+        Where to.
+    path : path
+        A file of `export_bandit`.
+    name : str, optional
+        Of the bandit in this store. Default: as it was exported.
+    replace : bool
+        Forget a bandit of that name first, if there is one with segments.
+    progress : callable, optional
+        Called with the segments done, those there are, and the segment.
+
+    Raises
+    ------
+    ConfigurationConflictError
+        There is a bandit of that name; or another import of it has begun since.
+    CorruptDataError
+        The file is damaged. Nothing was changed.
+    """
+    reader = RecordReader(Path(path))
+    head, total = _checked(reader)
+    bandit = head.name if name is None else check_bandit(name)
+    if replace and index.segments(store, bandit):
+        forget_bandit(store, bandit)
+    of_bandit = keys.of_bandit(bandit)
+    token = uuid.uuid4().hex.encode()
+    _insist(library.begin_import(of_bandit, token=token), store, bandit)
+    checkpoints: list[bytes] = []
+    paths: list[str] = []
+    for kind, parts in reader.records():
+        if kind == CHECKPOINTS:
+            checkpoints = parts
+        elif kind == SEGMENT:
+            segment, dumped = _segment(parts)
+            restore(store, bandit, segment, dumped)
+            paths.append(segment)
+            if progress is not None:
+                progress(len(paths), total, segment)
+    ending = library.end_import(
+        of_bandit,
+        token=token,
+        kept=library.packed(head.settings),
+        read=library.packed(checkpoints),
+        paths=library.packed(segment.encode() for segment in paths),
+    )
+    _insist(ending, store, bandit)
+    index.enter(store, bandit)
+    return ImportReport(bandit, head.name, head.moment, len(paths))
+
+
+def exported_name(path: str | os.PathLike[str]) -> str:
+    """Return the name of the bandit in an export, of which only the beginning is checked."""
+    kind, parts = next(RecordReader(Path(path)).records())
+    return _checked_record(Path(path), kind, partial(_head, parts)).name
+
+
+class _Head(NamedTuple):
+    name: str
+    moment: float
+    settings: list[bytes]
+
+
+def _checked(reader: RecordReader) -> tuple[_Head, int]:
+    """Read the whole file; return what it begins with, and how many segments it holds."""
+    head = None
+    total = 0
+    for kind, parts in reader.records():
+        if kind == HEAD:
+            head = _checked_record(reader.path, kind, partial(_head, parts))
+        elif kind == SEGMENT:
+            _checked_record(reader.path, kind, partial(_segment, parts))
+            total += 1
+    if head is None:  # no reader of records lets that pass
+        raise CorruptDataError(describe("export", str(reader.path), "it has no head"))
+    return head, total
+
+
+def _checked_record(path: Path, kind: int, read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except (BanditCoreError, ValueError) as error:
+        raise CorruptDataError(
+            f"{str(path)!r} cannot be imported: a record of kind {kind}: {error}"
+        ) from error
+
+
+def _head(parts: Sequence[bytes]) -> _Head:
+    name, moment, *settings = parts
+    return _Head(check_bandit(name.decode()), int(moment) / 1e6, settings)
+
+
+def _segment(parts: Sequence[bytes]) -> tuple[str, SegmentDump]:
+    path, registry, even_expiry, even, odd_expiry, odd, *words = parts
+    return check_segment(path.decode()), SegmentDump(
+        fields=dict(zip(words[::2], words[1::2], strict=True)),
+        registry=registry,
+        expiries=(int(even_expiry), int(odd_expiry)),
+        digests=(even, odd),
+        types=(),
+        time_ms=0,
+    )
+
+
+def _insist(call: library.Call, store: Store, bandit: str) -> None:
+    [reply] = library.run(store, [call])
+    word = reply[0]
+    if word == b"EXISTS":
+        remedy = "the store has it already: replace it, or import under another name"
+        raise ConfigurationConflictError(describe("bandit", bandit, remedy))
+    if word == b"LOST":
+        remedy = "another import of it, or a forget, came between: run the import again"
+        raise ConfigurationConflictError(describe("bandit", bandit, remedy))
+    if word != b"OK":
+        raise CorruptDataError(describe("reply", reply, f"bandit {bandit!r} was not imported"))

@@ -1,0 +1,376 @@
+"""Reads back everything that a store holds, and says what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from banditcore.errors import BanditCoreError, CorruptDataError, InvalidValueError, describe
+from banditcore.events import MAX_AHEAD_S
+from banditcore.identifiers import check_bandit, check_segment
+from banditcore.maintenance.findings import Finding
+from banditcore.maintenance.segment_checks import KEY_TYPES, check_segment_dump
+from banditcore.segments import is_within, with_ancestors
+from banditcore.slate_format import decode
+from banditcore.store import checkpoints, keys, publish, settings
+from banditcore.store.connect import translating
+from banditcore.store.dump import SegmentDump, dump
+from banditcore.store.registry import decode_ids
+from banditcore.store.settings import Settings
+
+if TYPE_CHECKING:
+    from banditcore.store.connect import Store
+
+__all__ = ["VerifyReport", "verify_store"]
+
+_AT_ONCE = 32  # segments in memory
+_SCANNED_AT_ONCE = 1000
+_KINDS = {*KEY_TYPES, "c", "i", "p"}  # ends of the names of keys
+_KEY = re.compile(rb"(bc:\{[0-9a-f]{32}\}):(\w(?::[01])?)")
+
+_RESTORE = "import an export of"
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What was read, and what is wrong.
+
+    Attributes
+    ----------
+    bandits, segments, keys : int
+        How many were read; ancestors that only have slates are segments too. `keys` is 0 when
+        only one bandit was asked for: then the others' keys are not looked at.
+    findings : tuple of Finding
+        What was found, bandit by bandit.
+    """
+
+    bandits: int
+    segments: int
+    keys: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether there is nothing but notes."""
+        return all(finding.is_note for finding in self.findings)
+
+
+def verify_store(
+    store: Store,
+    bandit: str | None = None,
+    *,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> VerifyReport:
+    """Check every invariant of what a store holds. Writes nothing; writers may go on.
+
+    Parameters
+    ----------
+    store : Store
+        Where.
+    bandit : str, optional
+        Only this one. Default: all, and every other key that begins with ``bc:``.
+    progress : callable, optional
+        Called with the segments done, those there are, and the bandit and segment.
+
+    Returns
+    -------
+    VerifyReport
+        Each segment was read at one moment, different ones at different moments.
+
+    Raises
+    ------
+    InvalidValueError
+        There is no such bandit.
+    StoreError
+        The store cannot be read. What is damaged is a finding, and raises nothing.
+    """
+    check = _Verification(store, progress)
+    names = check.bandits()
+    if bandit is not None:
+        if check_bandit(bandit) not in names:
+            raise InvalidValueError(
+                describe("bandit", bandit, f"the store has {', '.join(map(repr, names)) or 'none'}")
+            )
+        names = [bandit]
+    check.total = sum(len(check.index(name)) for name in names)
+    check.findings.clear()  # those of the index come again below
+    if bandit is None:
+        check.bandits()
+    for name in names:
+        check.bandit(name)
+    if bandit is None:
+        check.other_keys(names)
+    return VerifyReport(len(names), check.done, check.keys, tuple(check.findings))
+
+
+class _Verification:
+    """One run: what was found so far, and how far it is."""
+
+    def __init__(self, store: Store, progress: Callable[[int, int, str], None] | None) -> None:
+        self.store = store
+        self.findings: list[Finding] = []
+        self.done = self.total = self.keys = 0
+        self._progress = progress
+
+    def report(
+        self,
+        where: str,
+        what: str,
+        remedy: str,
+        *,
+        bandit: str | None = None,
+        segment: str | None = None,
+        is_note: bool = False,
+    ) -> None:
+        self.findings.append(Finding(bandit, segment, where, what, remedy, is_note))
+
+    def bandits(self) -> list[str]:
+        """Return the names of all bandits."""
+        return sorted(self._members(keys.BANDITS, check_bandit, None))
+
+    def index(self, bandit: str) -> list[str]:
+        """Return the segments of a bandit's index."""
+        return sorted(self._members(keys.of_bandit(bandit).segments, check_segment, bandit))
+
+    def bandit(self, bandit: str) -> None:
+        """Check one bandit."""
+        segments = self.index(bandit)
+        kept = self._check_settings(bandit, bool(segments))
+        self._check_checkpoints(bandit)
+        indexed = set(segments)
+        paths = with_ancestors(segments)
+        self.total += len(paths) - len(segments)
+        for first in range(0, len(paths), _AT_ONCE):
+            batch = paths[first : first + _AT_ONCE]
+            for path, dumped in zip(batch, self._dumps(bandit, batch), strict=True):
+                self._check_dump(bandit, path, dumped, kept, indexed)
+                if dumped.types[4] == "string":
+                    self._check_slates(bandit, path, dumped, segments)
+                self.done += 1
+                if self._progress is not None:
+                    self._progress(self.done, self.total, f"{bandit} {path}".rstrip())
+
+    def other_keys(self, bandits: Sequence[str]) -> None:
+        """Find the keys that belong to nobody."""
+        strangers = list(self._strangers(self._owned(bandits)))
+        if strangers:
+            # What was made since the indexes were read is no stranger.
+            strangers = self._still_there(strangers, self._owned(self._quietly(self.bandits)))
+        for tag, found in groupby(sorted(strangers), _tag_of_stranger):
+            self._report_strangers(tag, list(found))
+
+    def _owned(self, bandits: Sequence[str]) -> set[bytes]:
+        """Return what the indexes account for: keys of bandits, hash tags of segments."""
+        owned = {keys.BANDITS.encode()}
+        for bandit in bandits:
+            owned |= {key.encode() for key in keys.of_bandit(bandit)}
+            paths = with_ancestors(self._quietly(partial(self.index, bandit)))
+            owned |= {_tag(keys.of_segment(bandit, path).state).encode() for path in paths}
+        return owned
+
+    def _quietly(self, read: Callable[[], list[str]]) -> list[str]:
+        before = len(self.findings)
+        found = read()
+        del self.findings[before:]  # they were reported when it was read first
+        return found
+
+    def _strangers(self, owned: set[bytes]) -> Iterator[bytes]:
+        with translating(self.store):
+            for name in self.store.client.scan_iter(match="bc:*", count=_SCANNED_AT_ONCE):
+                self.keys += 1
+                if not _is_owned(name, owned):
+                    yield name
+
+    def _still_there(self, names: Sequence[bytes], owned: set[bytes]) -> list[bytes]:
+        with translating(self.store):
+            pipeline = self.store.client.pipeline(transaction=False)
+            for name in names:
+                pipeline.exists(name)
+            exist = pipeline.execute()
+        return [
+            name
+            for name, exists in zip(names, exist, strict=True)
+            if exists and not _is_owned(name, owned)
+        ]
+
+    def _report_strangers(self, tag: bytes, names: Sequence[bytes]) -> None:
+        shown = ", ".join(name.decode(errors="backslashreplace") for name in names)
+        if not tag:
+            self.report(shown, "is of no known kind", "remove it, if nothing else uses it")
+        else:
+            what = "belongs to no bandit or segment of the index"
+            self.report(shown, what, f"remove it, or {_RESTORE} its bandit")
+
+    def _types(self, names: Sequence[str]) -> list[str]:
+        with translating(self.store):
+            pipeline = self.store.client.pipeline(transaction=False)
+            for name in names:
+                pipeline.type(name)
+            return [kind.decode() for kind in pipeline.execute()]
+
+    def _members(self, key: str, check: Callable[[object], str], bandit: str | None) -> list[str]:
+        """Return the valid names in an index."""
+        [kind] = self._types([key])
+        if kind not in ("none", "set"):
+            self.report(
+                key, f"is a {kind}, not a set", "remove it, and import an export", bandit=bandit
+            )
+            return []
+        if kind == "none":
+            return []
+        names = []
+        with translating(self.store):
+            for raw in self.store.client.sscan_iter(key, count=_SCANNED_AT_ONCE):
+                try:
+                    names.append(check(raw.decode()))
+                except (UnicodeDecodeError, BanditCoreError) as error:
+                    self.report(key, f"has the member {raw!r}: {error}", "SREM it", bandit=bandit)
+        return list(dict.fromkeys(names))  # a scan may show a member twice
+
+    def _check_settings(self, bandit: str, is_needed: bool) -> Settings | None:
+        key = keys.of_bandit(bandit).settings
+        [kind] = self._types([key])
+        remedy = "open the bandit with its half_life and window: the first write sets them"
+        if kind == "none":
+            if is_needed:
+                self.report(key, "no half-life and window are set", remedy, bandit=bandit)
+            return None
+        if kind != "hash":
+            self.report(key, f"is a {kind}, not a hash", f"remove it; {remedy}", bandit=bandit)
+            return None
+        try:
+            kept = settings.load(self.store, bandit)
+        except CorruptDataError as error:
+            self.report(key, str(error), f"remove it; {remedy}", bandit=bandit)
+            return None
+        if kept is None:
+            self.report(key, "a field is missing", f"remove it; {remedy}", bandit=bandit)
+            return None
+        half_life, window = kept.half_life_s, kept.window_s
+        sound = math.isfinite(window) and window > 0
+        if not sound or not (half_life is None or (math.isfinite(half_life) and half_life > 0)):
+            what = f"half-life {half_life}, window {window}: seconds > 0 are needed"
+            self.report(key, what, f"remove it; {remedy}", bandit=bandit)
+            return None
+        return kept
+
+    def _check_checkpoints(self, bandit: str) -> None:
+        key = keys.of_bandit(bandit).checkpoints
+        [kind] = self._types([key])
+        if kind not in ("none", "hash"):
+            self.report(key, f"is a {kind}, not a hash", "remove it, and rescan", bandit=bandit)
+        if kind != "hash":
+            return
+        with translating(self.store):
+            found = list(self.store.client.hscan_iter(key, count=_SCANNED_AT_ONCE))
+        for source, raw in found:
+            shown = source.decode(errors="backslashreplace")
+            if not _is_checkpoint(shown, raw):
+                what = f"of source {shown!r} is {raw!r}: no position"
+                self.report(key, what, "HDEL it, and rescan: nothing counts twice", bandit=bandit)
+
+    def _dumps(self, bandit: str, paths: Sequence[str]) -> list[SegmentDump]:
+        return dump(self.store, bandit, paths, with_digests=False)
+
+    def _check_dump(
+        self,
+        bandit: str,
+        path: str,
+        dumped: SegmentDump,
+        kept: Settings | None,
+        indexed: set[str],
+    ) -> None:
+        tag = _tag(keys.of_segment(bandit, path).state)
+        for where, what, remedy, is_note in check_segment_dump(dumped, kept):
+            place = f"{tag}:{where}" if where in KEY_TYPES else f"{tag}:s {where}"
+            self.report(place, what, remedy, bandit=bandit, segment=path, is_note=is_note)
+        # An ancestor that came to be since the index was read is in it by now.
+        if dumped.fields and path not in indexed and path not in self._index_now(bandit):
+            self.report(
+                f"{tag}:s", "has counts, but the index does not name it",
+                f"SADD it to {keys.of_bandit(bandit).segments}", bandit=bandit, segment=path,
+            )  # fmt: skip
+
+    def _index_now(self, bandit: str) -> list[str]:
+        return self._quietly(partial(self.index, bandit))
+
+    def _check_slates(
+        self, bandit: str, path: str, dumped: SegmentDump, segments: Sequence[str]
+    ) -> None:
+        key = keys.of_segment(bandit, path).blob
+        remedy = "run `banditcore refresh`; recommenders go on with what they have"
+        try:
+            blob = publish.fetch_one(self.store, bandit, path)
+            if not blob:  # withdrawn since
+                return
+            snapshot = decode(blob)
+        except CorruptDataError as error:
+            self.report(key, str(error), f"remove it, then {remedy}", bandit=bandit, segment=path)
+            return
+        whose = (snapshot.bandit, snapshot.segment)
+        if whose != (bandit, path):
+            what = f"holds the slates of {whose}"
+            self.report(key, what, f"remove it, then {remedy}", bandit=bandit, segment=path)
+        if snapshot.version > (dumped.time_ms / 1000 + MAX_AHEAD_S) * 1e6:
+            what = f"has the version {snapshot.version}, ahead of the store's clock"
+            self.report(key, what, remedy, bandit=bandit, segment=path)
+        unknown = set(snapshot.arms)
+        below = [segment for segment in segments if is_within(segment, path)]
+        for first in range(0, len(below), _AT_ONCE):
+            if not unknown:
+                break
+            for other in self._dumps(bandit, below[first : first + _AT_ONCE]):
+                unknown.difference_update(_arms(other))
+        if unknown:
+            what = f"{len(unknown)} of its arms are not registered there or below any more"
+            self.report(key, what, remedy, bandit=bandit, segment=path, is_note=True)
+
+
+def _tag(key: str) -> str:
+    """Return a key's name as far as its hash tag."""
+    return key[: key.index("}") + 1]
+
+
+def _tag_of_stranger(name: bytes) -> bytes:
+    """Return a key's name as far as its hash tag; b"" if it is of no known kind."""
+    match = _KEY.fullmatch(name)
+    return match[1] if match and match[2].decode() in _KINDS else b""
+
+
+def _is_owned(name: bytes, owned: Set[bytes]) -> bool:
+    match = _KEY.fullmatch(name)
+    if match is not None and match[2].decode() in KEY_TYPES and match[1] in owned:
+        return True
+    return name in owned
+
+
+def _is_checkpoint(source: str, raw: bytes) -> bool:
+    try:
+        checkpoints.parse(source, raw)
+    except CorruptDataError:
+        pass
+    else:
+        return True
+    # A partition of a stream: offset, refused, identities of the servers.
+    try:
+        found = json.loads(raw)
+    except ValueError:
+        return False
+    return (
+        source.startswith("stream:")
+        and isinstance(found, list)
+        and [type(part) for part in found[:3]] == [int, int, list]
+    )
+
+
+def _arms(dumped: SegmentDump) -> list[str]:
+    try:
+        return decode_ids(dumped.registry)
+    except CorruptDataError:  # a finding of its own
+        return []
