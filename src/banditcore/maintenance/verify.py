@@ -11,7 +11,13 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from banditcore.errors import BanditCoreError, CorruptDataError, InvalidValueError, describe
+from banditcore.errors import (
+    BanditCoreError,
+    ConfigurationConflictError,
+    CorruptDataError,
+    InvalidValueError,
+    describe,
+)
 from banditcore.events import MAX_AHEAD_S
 from banditcore.identifiers import check_bandit, check_segment
 from banditcore.maintenance.findings import Finding
@@ -33,8 +39,6 @@ _AT_ONCE = 32  # segments in memory
 _SCANNED_AT_ONCE = 1000
 _KINDS = {*KEY_TYPES, "c", "i", "p"}  # ends of the names of keys
 _KEY = re.compile(rb"(bc:\{[0-9a-f]{32}\}):(\w(?::[01])?)")
-
-_RESTORE = "import an export of"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +166,9 @@ class _Verification:
         if strangers:
             # What was made since the indexes were read is no stranger.
             strangers = self._still_there(strangers, self._owned(self._quietly(self.bandits)))
-        for tag, found in groupby(sorted(strangers), _tag_of_stranger):
-            self._report_strangers(tag, list(found))
+        # All keys with one hash tag are one finding; each of no known kind is one of its own.
+        for _, found in groupby(sorted(strangers), lambda name: _tag_of_stranger(name) or name):
+            self._report_strangers(list(found))
 
     def _owned(self, bandits: Sequence[str]) -> set[bytes]:
         """Return what the indexes account for: keys of bandits, hash tags of segments."""
@@ -199,13 +204,13 @@ class _Verification:
             if exists and not _is_owned(name, owned)
         ]
 
-    def _report_strangers(self, tag: bytes, names: Sequence[bytes]) -> None:
+    def _report_strangers(self, names: Sequence[bytes]) -> None:
         shown = ", ".join(name.decode(errors="backslashreplace") for name in names)
-        if not tag:
+        if not _tag_of_stranger(names[0]):
             self.report(shown, "is of no known kind", "remove it, if nothing else uses it")
         else:
             what = "belongs to no bandit or segment of the index"
-            self.report(shown, what, f"remove it, or {_RESTORE} its bandit")
+            self.report(shown, what, "remove it, or import an export of its bandit")
 
     def _types(self, names: Sequence[str]) -> list[str]:
         with translating(self.store):
@@ -248,6 +253,9 @@ class _Verification:
             kept = settings.load(self.store, bandit)
         except CorruptDataError as error:
             self.report(key, str(error), f"remove it; {remedy}", bandit=bandit)
+            return None
+        except ConfigurationConflictError as error:
+            self.report(key, str(error), "import again, or forget it", bandit=bandit)
             return None
         if kept is None:
             self.report(key, "a field is missing", f"remove it; {remedy}", bandit=bandit)

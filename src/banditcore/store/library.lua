@@ -598,8 +598,10 @@ local function restore_segment(keys, args)
   end
   local now = server_time() * 1000
   redis.call('UNLINK', unpack(keys))
-  if args[1] ~= '' then
-    redis.call('SET', keys[2], args[1])
+  for at = 1, #fields, 2 do
+    if fields[at] == 'n' then -- a registry without arms is an empty string
+      redis.call('SET', keys[2], args[1])
+    end
   end
   for _, set in ipairs(sets) do
     if set.digests ~= '' and (set.expires < 0 or set.expires > now) then

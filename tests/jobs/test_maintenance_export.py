@@ -1,0 +1,382 @@
+"""An export comes back to the bit, or not at all."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from banditcore.bandit import Bandit
+from banditcore.errors import (
+    ConfigurationConflictError,
+    CorruptDataError,
+    InvalidValueError,
+    PartlyAppliedError,
+    StoreError,
+)
+from banditcore.events import EventColumns
+from banditcore.grouping import by_segment
+from banditcore.ingest import ingest_log
+from banditcore.logs import EventLog
+from banditcore.maintenance.export_format import HEAD, SEGMENT, RecordReader
+from banditcore.maintenance.exporting import export_bandit
+from banditcore.maintenance.forget import forget_bandit
+from banditcore.maintenance.importing import exported_name, import_bandit
+from banditcore.maintenance.verify import verify_store
+from banditcore.recording import Applied
+from banditcore.store import Store, connect, keys
+from banditcore.store.dump import dump
+from banditcore.store.updates import OrderedUpdate
+from bandits import everything, table
+from servers import running_server
+
+NOW = 1_790_000_000
+ODD = "a\0{}:\n/é" + "x" * 200
+
+
+def filled(store: Store, directory: Path) -> Bandit:
+    log = directory / "log.csv"
+    log.write_text("segment,arm,reward,time\n" + f"IN/m,a,1,{NOW}\n" * 3 + f"US,b,0,{NOW}\n")
+    bandit = Bandit("home", store, half_life=dt.timedelta(days=7), window=dt.timedelta(hours=2))
+    ingest_log(bandit, EventLog(log))
+    arms = [f"arm {i}" for i in range(300)]
+    rewards = np.random.default_rng(5).random(300)
+    bandit.record_batch({"segment": [ODD] * 300, "arm": arms, "reward": rewards})
+    bandit.record(ODD, ODD, reward=1, event_id="7")
+    bandit.record("", "everywhere")
+    bandit.retire("US", ["b"])
+    return bandit
+
+
+def contents(store: Store) -> dict[bytes, object]:
+    """All there is, with the moments at which sets expire."""
+    times = {key + b"!": store.client.pexpiretime(key) for key in store.client.scan_iter()}
+    return {**everything(store), **times}
+
+
+def emptied(store: Store) -> None:
+    store.client.flushall()
+    assert store.client.dbsize() == 0
+
+
+def test_the_round_trip_is_exact(any_store: Store, tmp_path) -> None:
+    bandit, file = filled(any_store, tmp_path), tmp_path / "home.bce"
+    before = contents(any_store)
+    seen: list[tuple[int, int, str]] = []
+    report = export_bandit(bandit, file, progress=lambda *where: seen.append(where))
+    assert (report.bandit, report.segments, report.bytes) == ("home", 4, file.stat().st_size)
+    assert [where[:2] for where in seen] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert contents(any_store) == before
+    assert exported_name(file) == "home"
+    emptied(any_store)
+    seen.clear()
+    read = import_bandit(any_store, file, progress=lambda *where: seen.append(where))
+    assert (read.bandit, read.exported_as, read.segments) == ("home", "home", 4)
+    assert abs(read.exported_at - any_store.server_time()) < 60
+    assert [where[:2] for where in seen] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert contents(any_store) == before
+    assert verify_store(any_store).findings == ()
+
+
+def test_slates_are_made_again_not_exported(store: Store, tmp_path) -> None:
+    bandit, file = filled(store, tmp_path), tmp_path / "home.bce"
+    bandit.refresh(depth=3, slates=3)
+    export_bandit(bandit, file)
+    emptied(store)
+    import_bandit(store, file)
+    assert not store.client.exists(keys.of_segment("home", "").blob)
+    assert len(Bandit("home", store).refresh(depth=3, slates=3).published) == 6
+
+
+def test_under_another_name_in_another_store(store: Store, tmp_path) -> None:
+    bandit, file = filled(store, tmp_path), tmp_path / "home.bce"
+    export_bandit(bandit, file)
+    before = everything(store)
+    import_bandit(store, file, name="copy")
+    copy = Bandit("copy", store)
+    assert copy.segments() == bandit.segments()
+    for segment in bandit.segments():
+        assert table(copy.counts(segment, as_of=NOW)) == table(bandit.counts(segment, as_of=NOW))
+    assert (copy.half_life, copy.window) == (dt.timedelta(days=7), dt.timedelta(hours=2))
+    copy.record("IN/m", "new")
+    assert verify_store(store).is_clean
+    after = everything(store)
+    assert {key: after[key] for key in before if key != b"bc:bandits"} == {
+        key: value for key, value in before.items() if key != b"bc:bandits"
+    }
+    with running_server("valkey") as server, connect(server.url) as other:
+        import_bandit(other, file)
+        assert everything(other) == before
+
+
+def test_what_was_counted_before_the_export_is_not_counted_again(store: Store, tmp_path) -> None:
+    log, file = tmp_path / "log.csv", tmp_path / "home.bce"
+    log.write_text("segment,arm,reward,time\n" + f"IN,a,1,{NOW}\nUS,b,0,{NOW}\n" * 10)
+    bandit = Bandit("home", store)
+    ingest_log(bandit, EventLog(log))
+    assert bandit.record("IN", "a", event_id="7") == Applied(1, 0, 0)
+    export_bandit(bandit, file)
+    with log.open("a") as lines:
+        lines.write(f"IN,a,1,{NOW}\nNEW,c,1,{NOW}\n")
+    ingest_log(bandit, EventLog(log))  # after the export: lost with the store
+    emptied(store)
+    import_bandit(store, file)
+    bandit = Bandit("home", store)
+    report = ingest_log(bandit, EventLog(log))
+    assert (report.applied, report.duplicate) == (2, 0)  # the checkpoint came along
+    report = ingest_log(bandit, EventLog(log), rescan=True)
+    assert (report.applied, report.duplicate) == (0, 22)  # and the marks
+    assert bandit.record("IN", "a", event_id="7") == Applied(0, 1, 0)  # and the window
+    assert table(bandit.counts("IN")) == {"a": (12, 11)}
+    assert table(bandit.counts("NEW")) == {"c": (1, 1)}
+
+
+def test_a_writer_that_goes_on_is_not_torn(store: Store, tmp_path) -> None:
+    """Each update adds one trial and moves the mark by one: in a file both are of one moment."""
+    bandit, mark, file = Bandit("home", store), keys.mark_field("s", "0"), tmp_path / "home.bce"
+    stop, started = threading.Event(), threading.Event()
+
+    def write() -> None:
+        offset = 0
+        while not stop.is_set():
+            columns = EventColumns.of({"segment": ["IN"], "arm": ["a"], "reward": [1]}, now=NOW)
+            [group] = by_segment(columns)
+            expected = str(offset) if offset else ""
+            update = OrderedUpdate(group, mark, 1, expected, str(offset + 1))
+            assert bandit.statistics.apply([update])[0].word == "OK"
+            offset += 1
+            started.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        assert started.wait(30)
+        moments = []
+        for number in range(10):
+            export_bandit(bandit, file)
+            name = f"copy {number}"
+            import_bandit(store, file, name=name)
+            [dumped] = dump(store, name, ["IN"])
+            offset = int(dumped.fields[mark.encode()].split()[1])
+            assert table(Bandit(name, store).counts("IN")) == {"a": (offset, offset)}
+            moments.append(offset)
+    finally:
+        stop.set()
+        writer.join()
+    assert moments[-1] > moments[0]  # it did go on
+
+
+def test_a_bandit_that_exists_is_kept_unless_it_is_to_be_replaced(store: Store, tmp_path) -> None:
+    bandit, file = filled(store, tmp_path), tmp_path / "home.bce"
+    export_bandit(bandit, file)
+    wanted = contents(store)
+    bandit.record("IN/m", "later")
+    bandit.record("LATER", "a")
+    before = contents(store)
+    with pytest.raises(ConfigurationConflictError, match="replace it, or import under another"):
+        import_bandit(store, file)
+    assert contents(store) == before
+    import_bandit(store, file, replace=True)
+    assert contents(store) == wanted
+    forget_bandit(store, "home")
+    Bandit("home", store)._settings()  # settings without segments: empty
+    import_bandit(store, file)
+    assert contents(store) == wanted
+
+
+def test_an_import_that_fails_half_way_is_out_of_sight_and_goes_on(store: Store, tmp_path) -> None:
+    bandit, file = filled(store, tmp_path), tmp_path / "home.bce"
+    export_bandit(bandit, file)
+    wanted = contents(store)
+    emptied(store)
+
+    def fail(done: int, total: int, where: str) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_bandit(store, file, progress=fail)
+    writer = Bandit("home", store)
+    assert writer.segments() == []
+    # Nobody can add to what is half there, or take it for the whole.
+    with pytest.raises(ConfigurationConflictError, match="being imported"):
+        writer.record("US", "x")
+    with pytest.raises((PartlyAppliedError, ConfigurationConflictError), match="being imported"):
+        bandit.record("US", "x")  # agreed on its settings before
+    assert not verify_store(store).is_clean
+    import_bandit(store, file)
+    assert {key: value for key, value in contents(store).items() if key in wanted} == wanted
+    assert verify_store(store).findings == ()
+    assert writer.record("US", "x") == Applied(1, 0, 0)
+
+
+def test_the_later_of_two_imports_wins(store: Store, tmp_path) -> None:
+    bandit, file = filled(store, tmp_path), tmp_path / "home.bce"
+    export_bandit(bandit, file)
+    wanted = contents(store)
+    emptied(store)
+
+    def overtake(done: int, total: int, where: str) -> None:
+        if done == total:
+            import_bandit(store, file)
+
+    with pytest.raises(ConfigurationConflictError, match="another import"):
+        import_bandit(store, file, progress=overtake)
+    assert contents(store) == wanted
+
+
+# --- the file ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(store: Store, tmp_path) -> bytes:
+    """A file of some hundred bytes with every kind of record."""
+    bandit, path = Bandit("h", store), tmp_path / "small.bce"
+    bandit.record("I", "a", reward=0.5, event_id="7")
+    store.client.hset(keys.of_bandit("h").checkpoints, "log:1", '[1, 1, "x", "", 0]')
+    export_bandit(bandit, path)
+    emptied(store)
+    return path.read_bytes()
+
+
+def read(path: Path, raw: bytes) -> list[tuple[int, list[bytes]]]:
+    path.write_bytes(raw)
+    return list(RecordReader(path).records())
+
+
+def test_every_truncation_is_refused(small: bytes, tmp_path) -> None:
+    path = tmp_path / "x"
+    assert [kind for kind, _ in read(path, small)] == [1, 2, 3]
+    for length in range(len(small)):
+        with pytest.raises(CorruptDataError, match="cannot be imported"):
+            read(path, small[:length])
+    with pytest.raises(CorruptDataError, match="does not fit"):
+        read(path, small + b"\0")
+
+
+def test_every_flipped_bit_is_refused(small: bytes, tmp_path) -> None:
+    path = tmp_path / "x"
+    assert len(small) < 1000
+    for at in range(8 * len(small)):
+        flipped = bytearray(small)
+        flipped[at // 8] ^= 1 << at % 8
+        with pytest.raises(CorruptDataError, match="cannot be imported"):
+            read(path, bytes(flipped))
+
+
+def test_records_that_are_left_out_doubled_or_swapped_are_refused(small: bytes, tmp_path) -> None:
+    """Each record's own checksum is right; that of the whole, or the order, is not."""
+    path, at, cuts = tmp_path / "x", 8, [8]
+    while at < len(small):
+        at += 16 + int.from_bytes(small[at + 4 : at + 12], "little")
+        cuts.append(at)
+    start, parts = small[:8], [small[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    assert b"".join([start, *parts]) == small
+    orders = [[0, 1, 3], [0, 2, 3], [1, 2, 3], [0, 1, 2, 2, 3], [0, 2, 1, 3], [0, 1, 2, 3, 3], [3]]
+    for order in orders:
+        with pytest.raises(CorruptDataError, match="cannot be imported"):
+            read(path, b"".join([start, *(parts[i] for i in order)]))
+
+
+@pytest.mark.parametrize("cut", [40, -1])
+def test_a_damaged_file_changes_nothing(store: Store, small: bytes, tmp_path, cut: int) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(small[:cut])
+    Bandit("h", store).record("I", "b")
+    before = contents(store)
+    with pytest.raises(CorruptDataError, match="cut"):
+        import_bandit(store, path, replace=True)
+    assert contents(store) == before
+    with pytest.raises(FileNotFoundError):
+        import_bandit(store, tmp_path / "none")
+
+
+def test_another_schema_and_another_file_are_named(small: bytes, tmp_path) -> None:
+    path = tmp_path / "x"
+    with pytest.raises(CorruptDataError, match="this release reads 1"):
+        read(path, small[:4] + b"\2" + small[5:])
+    with pytest.raises(CorruptDataError, match="no export of banditcore"):
+        read(path, b"segment,arm,reward\n")
+
+
+def test_a_failed_export_leaves_the_old_file(store: Store, tmp_path) -> None:
+    bandit = filled(store, tmp_path)
+    directory = tmp_path / "files"
+    directory.mkdir()
+    file = directory / "home.bce"
+    export_bandit(bandit, file)
+    before = file.read_bytes()
+
+    def fail(done: int, total: int, where: str) -> None:
+        raise KeyboardInterrupt
+
+    bandit.record("", "more")
+    with pytest.raises(KeyboardInterrupt):
+        export_bandit(bandit, file, progress=fail)
+    store.client.delete(keys.of_segment("home", ODD).arms)
+    store.client.rpush(keys.of_segment("home", ODD).arms, "x")
+    with pytest.raises(CorruptDataError, match="run verify"):
+        export_bandit(bandit, file)
+    store.client.function_flush()
+    with pytest.raises(InvalidValueError, match="no such bandit"):
+        export_bandit(Bandit("hone", store), file)
+    assert file.read_bytes() == before
+    assert os.listdir(directory) == ["home.bce"]
+    with pytest.raises(FileNotFoundError):
+        export_bandit(bandit, tmp_path / "none" / "home.bce")
+
+
+def test_what_is_no_digest_stops_an_export(store: Store, tmp_path) -> None:
+    bandit = filled(store, tmp_path)
+    of = keys.of_segment("home", ODD)
+    for key in (of.even, of.odd):
+        store.client.sadd(key, b"x")
+    with pytest.raises(CorruptDataError, match="no digests"):
+        export_bandit(bandit, tmp_path / "home.bce")
+
+
+def test_large_windows_and_many_chunks_come_back(store: Store, tmp_path) -> None:
+    """More digests and fields than a script can pass on at once."""
+    bandit, file, n = Bandit("home", store), tmp_path / "home.bce", 2500
+    columns = {
+        "segment": ["IN"] * n,
+        "arm": [f"arm {i}" for i in range(n)],
+        "reward": [1] * n,
+        "event_id": [str(i) for i in range(n)],
+    }
+    bandit.record_batch(columns)
+    state = keys.of_segment("home", "IN").state
+    store.client.hset(
+        state, mapping={keys.mark_field("s", str(i)): f"1 {i}" for i in range(1, 1200)}
+    )
+    export_bandit(bandit, file)
+    before = contents(store)
+    emptied(store)
+    import_bandit(store, file)
+    assert contents(store) == before
+    assert Bandit("home", store).record_batch(columns) == Applied(0, n, 0)
+
+
+def test_a_store_that_goes_away_stops_an_import(tmp_path) -> None:
+    with running_server("valkey") as server:
+        with connect(server.url, timeout_s=1) as store:
+            bandit, file = filled(store, tmp_path), tmp_path / "home.bce"
+            export_bandit(bandit, file)
+            assert [kind for kind, _ in RecordReader(file).records()].count(SEGMENT) == 4
+            emptied(store)
+
+            def kill(done: int, total: int, where: str) -> None:
+                server.process.kill()
+                server.process.wait()
+
+            with pytest.raises(StoreError):
+                import_bandit(store, file, progress=kill)
+
+
+def test_the_head_names_the_bandit(small: bytes, tmp_path) -> None:
+    kind, parts = read(tmp_path / "x", small)[0]
+    assert (kind, parts[0]) == (HEAD, b"h")
