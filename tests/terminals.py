@@ -17,12 +17,13 @@ def spawn(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True, **options)
 
 
-def on_a_terminal(columns: int, *arguments: str) -> str:
-    """Return what a command writes on a terminal so wide."""
+def on_a_terminal(columns: int, *arguments: str, typed: str = "", code: int = 0) -> str:
+    """Return what a command writes on a terminal so wide, where somebody typed something."""
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, (50, columns))
     with spawn(*arguments, stdout=theirs, stdin=theirs) as process:
         os.close(theirs)
+        os.write(ours, typed.encode())
         written = b""
         while True:
             try:
@@ -34,5 +35,5 @@ def on_a_terminal(columns: int, *arguments: str) -> str:
             written += part
         process.communicate()
     os.close(ours)
-    assert process.returncode == 0
+    assert process.returncode == code
     return re.sub(r"\x1b\[[0-9;]*m", "", written.decode()).replace("\r\n", "\n")

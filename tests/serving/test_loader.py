@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,8 @@ from banditcore.errors import (
 from banditcore.serving import Recommender
 from banditcore.slate_format import encode
 from banditcore.slates import Snapshot
+from banditcore.store import keys
+from banditcore.store import publish as publish_module
 from banditcore.store.connect import Store, connect
 from banditcore.store.publish import publish
 from published import NOW, Home, put, rows, snapshot, warm
@@ -153,6 +156,38 @@ def test_a_bad_blob_leaves_the_last_good_one_in_use(store: Store, how: str) -> N
     put(store, snapshot("IN", at=NOW + 2))
     assert recommender.reload() == ("IN",)
     assert recommender.rejected == {}
+
+
+@pytest.mark.parametrize("when", ["before the header", "between header and blob"])
+def test_a_key_of_a_wrong_type_leaves_the_last_good_one_in_use(
+    store: Store, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    recommender = warm(store, snapshot("IN"), snapshot("US"))
+    put(store, snapshot("IN", at=NOW + 1), snapshot("US", at=NOW + 1))
+
+    def damage() -> None:
+        key = keys.of_segment("home", "IN").blob
+        store.client.delete(key)
+        store.client.hset(key, "x", "y")
+
+    if when == "before the header":
+        damage()
+    else:
+        headers = publish_module.headers
+
+        def and_then_damage(*given: Any) -> Any:
+            found = headers(*given)
+            damage()
+            return found
+
+        monkeypatch.setattr(publish_module, "headers", and_then_damage)
+    assert recommender.reload() == ("US",)
+    assert list(recommender.rejected) == ["IN"]
+    assert "remove the key, then refresh" in recommender.rejected["IN"]
+    assert recommender.recommend("IN", 3, now=NOW).source == "IN"
+    assert recommender.recommend("IN", 3, now=NOW).version == int(NOW * 1e6)
+    put(store, snapshot("US", at=NOW + 2))
+    assert recommender.reload() == ("US",)
 
 
 def test_an_oversized_blob_is_not_even_fetched(store: Store) -> None:

@@ -8,15 +8,28 @@ from pathlib import Path
 
 import pytest
 
-from banditcore import Bandit, Recommender, Store, StoreUnfitError, connect
+from banditcore import (
+    Bandit,
+    Recommender,
+    Store,
+    StoreUnfitError,
+    connect,
+    export_bandit,
+    forget_arm,
+    forget_bandit,
+    forget_segment,
+    import_bandit,
+    verify_store,
+)
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
+ROLES = ("serving", "reporting", "writing", "maintaining")
 
 
 def rules(role: str) -> list[str]:
     """Return the ACL of a role, those of the roles it extends included."""
     words: list[str] = []
-    for name in ("serving", "reporting", "writing"):
+    for name in ROLES:
         row = next(line for line in GUIDE.splitlines() if line.startswith(f"| {name} |"))
         words += re.findall(r"`([^`]*)`", row)[-1].replace("\\|", "|").split()
         if name == role:
@@ -37,7 +50,7 @@ def login(any_store: Store) -> Iterator[Callable[[str], Store]]:
     yield as_role
     for store in opened:
         store.close()
-    for role in ("serving", "reporting", "writing"):
+    for role in ROLES:
         any_store.client.execute_command("ACL", "DELUSER", role)
 
 
@@ -61,3 +74,24 @@ def test_each_role_can_do_its_work_and_no_more(login: Callable[[str], Store]) ->
         assert len(recommender.recommend("IN/m", 3).arms) == 3
     with pytest.raises(StoreUnfitError, match="ACL"):
         serving.counts("IN/m")
+
+
+def test_maintaining_can_verify_move_and_remove(
+    login: Callable[[str], Store], tmp_path: Path
+) -> None:
+    store, file = login("maintaining"), tmp_path / "home.bce"
+    bandit = Bandit("home", store)
+    bandit.record("IN/m", "a", reward=1, event_id="1")
+    bandit.record("IN/m", "b")
+    bandit.refresh()
+    assert verify_store(store).findings == ()
+    export_bandit(bandit, file)
+    import_bandit(store, file, name="copy")
+    import_bandit(store, file, replace=True)
+    forget_arm(bandit, "a")
+    forget_segment(bandit, "IN/m", keep_marks=True)
+    forget_segment(bandit, "IN/m")
+    forget_bandit(store, "copy")
+    assert verify_store(store).findings == ()
+    with pytest.raises(StoreUnfitError, match="ACL"):
+        forget_segment(Bandit("home", login("writing")), "IN/m")

@@ -79,6 +79,7 @@ FLOORS = (
         "serving",
         "maintenance.findings",
         "maintenance.segment_checks",
+        "maintenance.bandit_checks",
         "maintenance.verify",
         "maintenance.slates_without",
         "maintenance.forget",

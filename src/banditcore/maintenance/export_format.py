@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from banditcore.errors import CorruptDataError, describe
+from banditcore.errors import InvalidValueError, describe
 from banditcore.store.library import packed
 
 __all__ = ["CHECKPOINTS", "END", "HEAD", "SCHEMA", "SEGMENT", "RecordReader", "RecordWriter"]
@@ -85,7 +85,7 @@ class RecordReader:
 
         Raises
         ------
-        CorruptDataError
+        InvalidValueError
             The file is no export, of another schema, cut, or damaged anywhere.
         OSError
             It cannot be read.
@@ -138,6 +138,6 @@ class RecordReader:
             parts.append(content[at - length : at])
         return parts
 
-    def _damaged(self, name: str, value: object, what: str) -> CorruptDataError:
+    def _damaged(self, name: str, value: object, what: str) -> InvalidValueError:
         why = describe(name, value, what)
-        return CorruptDataError(f"{str(self.path)!r} cannot be imported: {why}")
+        return InvalidValueError(f"{str(self.path)!r} cannot be imported: {why}")

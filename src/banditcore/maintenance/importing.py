@@ -14,6 +14,7 @@ from banditcore.errors import (
     BanditCoreError,
     ConfigurationConflictError,
     CorruptDataError,
+    InvalidValueError,
     describe,
 )
 from banditcore.identifiers import check_bandit, check_segment
@@ -83,8 +84,8 @@ def import_bandit(
     ------
     ConfigurationConflictError
         There is a bandit of that name; or another import of it has begun since.
-    CorruptDataError
-        The file is damaged. Nothing was changed.
+    InvalidValueError
+        The file is damaged, or no export. Nothing was changed.
     """
     reader = RecordReader(Path(path))
     head, total = _checked(reader)
@@ -140,7 +141,7 @@ def _checked(reader: RecordReader) -> tuple[_Head, int]:
             _checked_record(reader.path, kind, partial(_segment, parts))
             total += 1
     if head is None:  # no reader of records lets that pass
-        raise CorruptDataError(describe("export", str(reader.path), "it has no head"))
+        raise InvalidValueError(describe("export", str(reader.path), "it has no head"))
     return head, total
 
 
@@ -148,7 +149,7 @@ def _checked_record(path: Path, kind: int, read: Callable[[], T]) -> T:
     try:
         return read()
     except (BanditCoreError, ValueError) as error:
-        raise CorruptDataError(
+        raise InvalidValueError(
             f"{str(path)!r} cannot be imported: a record of kind {kind}: {error}"
         ) from error
 

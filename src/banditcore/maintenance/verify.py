@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
@@ -13,18 +11,18 @@ from typing import TYPE_CHECKING
 
 from banditcore.errors import (
     BanditCoreError,
-    ConfigurationConflictError,
     CorruptDataError,
     InvalidValueError,
     describe,
 )
 from banditcore.events import MAX_AHEAD_S
 from banditcore.identifiers import check_bandit, check_segment
+from banditcore.maintenance.bandit_checks import check_checkpoints, check_settings, key_type
 from banditcore.maintenance.findings import Finding
 from banditcore.maintenance.segment_checks import KEY_TYPES, check_segment_dump
 from banditcore.segments import is_within, with_ancestors
 from banditcore.slate_format import decode
-from banditcore.store import checkpoints, keys, publish, settings
+from banditcore.store import keys, publish
 from banditcore.store.connect import translating
 from banditcore.store.dump import SegmentDump, dump
 from banditcore.store.registry import decode_ids
@@ -145,8 +143,9 @@ class _Verification:
     def bandit(self, bandit: str) -> None:
         """Check one bandit."""
         segments = self.index(bandit)
-        kept = self._check_settings(bandit, bool(segments))
-        self._check_checkpoints(bandit)
+        kept, problems = check_settings(self.store, bandit, is_needed=bool(segments))
+        for where, what, remedy, is_note in (*problems, *check_checkpoints(self.store, bandit)):
+            self.report(where, what, remedy, bandit=bandit, is_note=is_note)
         indexed = set(segments)
         paths = with_ancestors(segments)
         self.total += len(paths) - len(segments)
@@ -212,16 +211,9 @@ class _Verification:
             what = "belongs to no bandit or segment of the index"
             self.report(shown, what, "remove it, or import an export of its bandit")
 
-    def _types(self, names: Sequence[str]) -> list[str]:
-        with translating(self.store):
-            pipeline = self.store.client.pipeline(transaction=False)
-            for name in names:
-                pipeline.type(name)
-            return [kind.decode() for kind in pipeline.execute()]
-
     def _members(self, key: str, check: Callable[[object], str], bandit: str | None) -> list[str]:
         """Return the valid names in an index."""
-        [kind] = self._types([key])
+        kind = key_type(self.store, key)
         if kind not in ("none", "set"):
             self.report(
                 key, f"is a {kind}, not a set", "remove it, and import an export", bandit=bandit
@@ -237,51 +229,6 @@ class _Verification:
                 except (UnicodeDecodeError, BanditCoreError) as error:
                     self.report(key, f"has the member {raw!r}: {error}", "SREM it", bandit=bandit)
         return list(dict.fromkeys(names))  # a scan may show a member twice
-
-    def _check_settings(self, bandit: str, is_needed: bool) -> Settings | None:
-        key = keys.of_bandit(bandit).settings
-        [kind] = self._types([key])
-        remedy = "open the bandit with its half_life and window: the first write sets them"
-        if kind == "none":
-            if is_needed:
-                self.report(key, "no half-life and window are set", remedy, bandit=bandit)
-            return None
-        if kind != "hash":
-            self.report(key, f"is a {kind}, not a hash", f"remove it; {remedy}", bandit=bandit)
-            return None
-        try:
-            kept = settings.load(self.store, bandit)
-        except CorruptDataError as error:
-            self.report(key, str(error), f"remove it; {remedy}", bandit=bandit)
-            return None
-        except ConfigurationConflictError as error:
-            self.report(key, str(error), "import again, or forget it", bandit=bandit)
-            return None
-        if kept is None:
-            self.report(key, "a field is missing", f"remove it; {remedy}", bandit=bandit)
-            return None
-        half_life, window = kept.half_life_s, kept.window_s
-        sound = math.isfinite(window) and window > 0
-        if not sound or not (half_life is None or (math.isfinite(half_life) and half_life > 0)):
-            what = f"half-life {half_life}, window {window}: seconds > 0 are needed"
-            self.report(key, what, f"remove it; {remedy}", bandit=bandit)
-            return None
-        return kept
-
-    def _check_checkpoints(self, bandit: str) -> None:
-        key = keys.of_bandit(bandit).checkpoints
-        [kind] = self._types([key])
-        if kind not in ("none", "hash"):
-            self.report(key, f"is a {kind}, not a hash", "remove it, and rescan", bandit=bandit)
-        if kind != "hash":
-            return
-        with translating(self.store):
-            found = list(self.store.client.hscan_iter(key, count=_SCANNED_AT_ONCE))
-        for source, raw in found:
-            shown = source.decode(errors="backslashreplace")
-            if not _is_checkpoint(shown, raw):
-                what = f"of source {shown!r} is {raw!r}: no position"
-                self.report(key, what, "HDEL it, and rescan: nothing counts twice", bandit=bandit)
 
     def _dumps(self, bandit: str, paths: Sequence[str]) -> list[SegmentDump]:
         return dump(self.store, bandit, paths, with_digests=False)
@@ -356,25 +303,6 @@ def _is_owned(name: bytes, owned: Set[bytes]) -> bool:
     if match is not None and match[2].decode() in KEY_TYPES and match[1] in owned:
         return True
     return name in owned
-
-
-def _is_checkpoint(source: str, raw: bytes) -> bool:
-    try:
-        checkpoints.parse(source, raw)
-    except CorruptDataError:
-        pass
-    else:
-        return True
-    # A partition of a stream: offset, refused, identities of the servers.
-    try:
-        found = json.loads(raw)
-    except ValueError:
-        return False
-    return (
-        source.startswith("stream:")
-        and isinstance(found, list)
-        and [type(part) for part in found[:3]] == [int, int, list]
-    )
 
 
 def _arms(dumped: SegmentDump) -> list[str]:

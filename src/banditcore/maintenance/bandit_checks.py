@@ -1,0 +1,93 @@
+"""Checks what exists once a bandit: settings and checkpoints."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from banditcore.errors import ConfigurationConflictError, CorruptDataError
+from banditcore.maintenance.segment_checks import Problem
+from banditcore.store import checkpoints, keys, settings
+from banditcore.store.connect import translating
+from banditcore.store.settings import Settings
+
+if TYPE_CHECKING:
+    from banditcore.store.connect import Store
+
+__all__ = ["check_checkpoints", "check_settings", "key_type"]
+
+_SCANNED_AT_ONCE = 1000
+_READ_AGAIN = "remove it, and rescan: nothing counts twice"
+_SET_AGAIN = "remove it; open the bandit with its half_life and window: its first write sets them"
+
+
+def key_type(store: Store, key: str) -> str:
+    """Return the server's type of a key; "none" if there is none."""
+    with translating(store):
+        kind: bytes = store.client.type(key)  # type: ignore[assignment]  # never decoded
+    return kind.decode()
+
+
+def check_settings(
+    store: Store, bandit: str, *, is_needed: bool
+) -> tuple[Settings | None, list[Problem]]:
+    """Return a bandit's settings, None if they cannot be used, and what is wrong with them."""
+    key = keys.of_bandit(bandit).settings
+    kind = key_type(store, key)
+    if kind == "none":
+        missing = Problem(key, "no half-life and window are set", _SET_AGAIN)
+        return None, [missing] if is_needed else []
+    if kind != "hash":
+        return None, [Problem(key, f"is a {kind}, not a hash", _SET_AGAIN)]
+    kept, problem = None, None
+    try:
+        kept = settings.load(store, bandit)
+    except CorruptDataError as error:
+        problem = Problem(key, str(error), _SET_AGAIN)
+    except ConfigurationConflictError as error:
+        problem = Problem(key, str(error), "import again, or forget it")
+    else:
+        if kept is None:
+            problem = Problem(key, "a field is missing", _SET_AGAIN)
+        elif not all(math.isfinite(s) and s > 0 for s in (kept.half_life_s or 1.0, kept.window_s)):
+            problem = Problem(key, f"{kept}: seconds > 0 are needed", _SET_AGAIN)
+    return (kept, []) if problem is None else (None, [problem])
+
+
+def check_checkpoints(store: Store, bandit: str) -> Iterator[Problem]:
+    """Yield what is wrong with how far sources were read."""
+    key = keys.of_bandit(bandit).checkpoints
+    kind = key_type(store, key)
+    if kind == "none":
+        return
+    if kind != "hash":
+        yield Problem(
+            key, f"is a {kind}, not a hash", "remove it, and rescan: nothing counts twice"
+        )
+        return
+    with translating(store):
+        found = list(store.client.hscan_iter(key, count=_SCANNED_AT_ONCE))
+    for source, raw in found:
+        shown = source.decode(errors="backslashreplace")
+        if not _is_checkpoint(shown, raw):
+            what = f"of source {shown!r} is {raw!r}: no position"
+            yield Problem(key, what, _READ_AGAIN)
+
+
+def _is_checkpoint(source: str, raw: bytes) -> bool:
+    try:
+        checkpoints.parse(source, raw)
+    except CorruptDataError:
+        # A partition of a stream has another form: offset, refused, identities of the servers.
+        return source.startswith("stream:") and _is_of_stream(raw)
+    return True
+
+
+def _is_of_stream(raw: bytes) -> bool:
+    try:
+        found = json.loads(raw)
+    except ValueError:
+        return False
+    return isinstance(found, list) and [type(part) for part in found[:3]] == [int, int, list]
