@@ -66,6 +66,7 @@ FLOORS = (
         "store.retrying",
         "store.updates",
         "store.statistics",
+        "store.keyspace",
         "store.dump",
     ),
     (

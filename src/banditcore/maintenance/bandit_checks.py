@@ -9,25 +9,16 @@ from typing import TYPE_CHECKING
 
 from banditcore.errors import ConfigurationConflictError, CorruptDataError
 from banditcore.maintenance.segment_checks import Problem
-from banditcore.store import checkpoints, keys, settings
-from banditcore.store.connect import translating
+from banditcore.store import checkpoints, keys, keyspace, settings
 from banditcore.store.settings import Settings
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
 
-__all__ = ["check_checkpoints", "check_settings", "key_type"]
+__all__ = ["check_checkpoints", "check_settings"]
 
-_SCANNED_AT_ONCE = 1000
 _READ_AGAIN = "remove it, and rescan: nothing counts twice"
 _SET_AGAIN = "remove it; open the bandit with its half_life and window: its first write sets them"
-
-
-def key_type(store: Store, key: str) -> str:
-    """Return the server's type of a key; "none" if there is none."""
-    with translating(store):
-        kind: bytes = store.client.type(key)  # type: ignore[assignment]  # never decoded
-    return kind.decode()
 
 
 def check_settings(
@@ -35,7 +26,7 @@ def check_settings(
 ) -> tuple[Settings | None, list[Problem]]:
     """Return a bandit's settings, None if they cannot be used, and what is wrong with them."""
     key = keys.of_bandit(bandit).settings
-    kind = key_type(store, key)
+    [kind] = keyspace.types(store, [key])
     if kind == "none":
         missing = Problem(key, "no half-life and window are set", _SET_AGAIN)
         return None, [missing] if is_needed else []
@@ -59,7 +50,7 @@ def check_settings(
 def check_checkpoints(store: Store, bandit: str) -> Iterator[Problem]:
     """Yield what is wrong with how far sources were read."""
     key = keys.of_bandit(bandit).checkpoints
-    kind = key_type(store, key)
+    [kind] = keyspace.types(store, [key])
     if kind == "none":
         return
     if kind != "hash":
@@ -67,9 +58,7 @@ def check_checkpoints(store: Store, bandit: str) -> Iterator[Problem]:
             key, f"is a {kind}, not a hash", "remove it, and rescan: nothing counts twice"
         )
         return
-    with translating(store):
-        found = list(store.client.hscan_iter(key, count=_SCANNED_AT_ONCE))
-    for source, raw in found:
+    for source, raw in keyspace.fields(store, key).items():
         shown = source.decode(errors="backslashreplace")
         if not _is_checkpoint(shown, raw):
             what = f"of source {shown!r} is {raw!r}: no position"

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 from banditcore.errors import CorruptDataError, InvalidValueError, describe
 from banditcore.maintenance.export_format import CHECKPOINTS, HEAD, SEGMENT, RecordWriter
 from banditcore.maintenance.segment_checks import KEY_TYPES
-from banditcore.store import index, keys
-from banditcore.store.connect import translating
+from banditcore.store import index, keys, keyspace
 from banditcore.store.dump import SegmentDump, dump
 
 if TYPE_CHECKING:
@@ -110,9 +109,7 @@ def export_bandit(
 
 
 def _fields(store: Store, key: str) -> list[bytes]:
-    with translating(store):
-        found: dict[bytes, bytes] = store.client.hgetall(key)  # type: ignore[assignment]  # never decoded
-    return [word for pair in found.items() for word in pair]
+    return [word for pair in keyspace.fields(store, key).items() for word in pair]
 
 
 def _check_types(segment: str, dumped: SegmentDump) -> None:

@@ -11,8 +11,7 @@ from banditcore.identifiers import check_arm, check_bandit, check_segment
 from banditcore.maintenance.slates_without import without_arm
 from banditcore.segments import is_within, with_ancestors
 from banditcore.slate_format import decode, encode
-from banditcore.store import index, keys, library, publish
-from banditcore.store.connect import translating
+from banditcore.store import index, keys, keyspace, library, publish
 from banditcore.store.dump import dump, forget
 from banditcore.store.registry import decode_ids
 from banditcore.store.statistics import Statistics
@@ -80,7 +79,9 @@ def forget_bandit(store: Store, bandit: str, *, dry_run: bool = False) -> Forgot
     """
     check_bandit(bandit)
     segments = index.segments(store, bandit)
-    if not (segments or bandit in index.bandits(store) or _has_settings(store, bandit)):
+    # One whose import has not ended has settings and nothing else.
+    [is_begun] = keyspace.existing(store, [keys.of_bandit(bandit).settings])
+    if not (segments or is_begun or bandit in index.bandits(store)):
         raise InvalidValueError(describe("bandit", bandit, "the store has no such bandit"))
     paths = with_ancestors(segments)
     found = _arms_of(store, bandit, paths)
@@ -224,12 +225,6 @@ def forget_arm(
     for path in published:
         _publish_without(store, name, path, arm)
     return gone
-
-
-def _has_settings(store: Store, bandit: str) -> bool:
-    """Tell whether something was begun, such as an import."""
-    with translating(store):
-        return bool(store.client.exists(keys.of_bandit(bandit).settings))
 
 
 @dataclass(slots=True)

@@ -17,13 +17,12 @@ from banditcore.errors import (
 )
 from banditcore.events import MAX_AHEAD_S
 from banditcore.identifiers import check_bandit, check_segment
-from banditcore.maintenance.bandit_checks import check_checkpoints, check_settings, key_type
+from banditcore.maintenance.bandit_checks import check_checkpoints, check_settings
 from banditcore.maintenance.findings import Finding
 from banditcore.maintenance.segment_checks import KEY_TYPES, check_segment_dump
 from banditcore.segments import is_within, with_ancestors
 from banditcore.slate_format import decode
-from banditcore.store import keys, publish
-from banditcore.store.connect import translating
+from banditcore.store import keys, keyspace, publish
 from banditcore.store.dump import SegmentDump, dump
 from banditcore.store.registry import decode_ids
 from banditcore.store.settings import Settings
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["VerifyReport", "verify_store"]
 
 _AT_ONCE = 32  # segments in memory
-_SCANNED_AT_ONCE = 1000
 _KINDS = {*KEY_TYPES, "c", "i", "p"}  # ends of the names of keys
 _KEY = re.compile(rb"(bc:\{[0-9a-f]{32}\}):(\w(?::[01])?)")
 
@@ -185,18 +183,13 @@ class _Verification:
         return found
 
     def _strangers(self, owned: set[bytes]) -> Iterator[bytes]:
-        with translating(self.store):
-            for name in self.store.client.scan_iter(match="bc:*", count=_SCANNED_AT_ONCE):
-                self.keys += 1
-                if not _is_owned(name, owned):
-                    yield name
+        for name in keyspace.scan(self.store):
+            self.keys += 1
+            if not _is_owned(name, owned):
+                yield name
 
     def _still_there(self, names: Sequence[bytes], owned: set[bytes]) -> list[bytes]:
-        with translating(self.store):
-            pipeline = self.store.client.pipeline(transaction=False)
-            for name in names:
-                pipeline.exists(name)
-            exist = pipeline.execute()
+        exist = keyspace.existing(self.store, names)
         return [
             name
             for name, exists in zip(names, exist, strict=True)
@@ -213,7 +206,7 @@ class _Verification:
 
     def _members(self, key: str, check: Callable[[object], str], bandit: str | None) -> list[str]:
         """Return the valid names in an index."""
-        kind = key_type(self.store, key)
+        [kind] = keyspace.types(self.store, [key])
         if kind not in ("none", "set"):
             self.report(
                 key, f"is a {kind}, not a set", "remove it, and import an export", bandit=bandit
@@ -222,12 +215,11 @@ class _Verification:
         if kind == "none":
             return []
         names = []
-        with translating(self.store):
-            for raw in self.store.client.sscan_iter(key, count=_SCANNED_AT_ONCE):
-                try:
-                    names.append(check(raw.decode()))
-                except (UnicodeDecodeError, BanditCoreError) as error:
-                    self.report(key, f"has the member {raw!r}: {error}", "SREM it", bandit=bandit)
+        for raw in keyspace.members(self.store, key):
+            try:
+                names.append(check(raw.decode()))
+            except (UnicodeDecodeError, BanditCoreError) as error:
+                self.report(key, f"has the member {raw!r}: {error}", "SREM it", bandit=bandit)
         return list(dict.fromkeys(names))  # a scan may show a member twice
 
     def _dumps(self, bandit: str, paths: Sequence[str]) -> list[SegmentDump]:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from banditcore.errors import CorruptDataError, describe
-from banditcore.store import index, keys, library
-from banditcore.store.connect import translating
+from banditcore.store import index, keys, keyspace, library
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
@@ -135,15 +134,8 @@ def forget(store: Store, bandit: str, segments: Sequence[str], *, keep_marks: bo
             index.remove(store, bandit, batch)
             # A segment that a writer made anew between stays in sight. One that comes later is
             # entered by its writer, who does that after he made it too.
-            again = _existing(store, bandit, batch)
+            states = [keys.of_segment(bandit, segment).state for segment in batch]
+            exist = keyspace.existing(store, states)
+            again = [segment for segment, exists in zip(batch, exist, strict=True) if exists]
             if again:
                 index.add(store, bandit, again)
-
-
-def _existing(store: Store, bandit: str, segments: Sequence[str]) -> list[str]:
-    with translating(store):
-        pipeline = store.client.pipeline(transaction=False)
-        for segment in segments:
-            pipeline.exists(keys.of_segment(bandit, segment).state)
-        found = pipeline.execute()
-    return [segment for segment, exists in zip(segments, found, strict=True) if exists]

@@ -241,12 +241,13 @@ def begin_import(keys: BanditKeys, *, token: bytes) -> Call:
 
 def end_import(keys: BanditKeys, *, token: bytes, kept: bytes, read: bytes, paths: bytes) -> Call:
     """Open it with settings, checkpoints and segments; see `packed`."""
-    return Call("end_import", keys, (token, kept, read, paths))
+    of = (keys.settings, keys.segments, keys.checkpoints)
+    return Call("end_import", of, (token, kept, read, paths))
 
 
 def forget_bandit(keys: BanditKeys) -> Call:
     """Remove what exists once a bandit, unless its index has segments."""
-    return Call("forget_bandit", keys, ())
+    return Call("forget_bandit", (keys.settings, keys.segments, keys.checkpoints), ())
 
 
 def packed(strings: Iterable[bytes]) -> bytes:
