@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time as wall
 from collections import Counter
@@ -404,11 +405,45 @@ def test_a_lost_reply_is_not_a_second_count(function: bytes) -> None:
         for i in range(4):
             proxy.lose_next_reply(function)
             [outcome] = stats.apply([update(i)])
-            if function != b"_apply_unique":  # which cannot tell its own ids from earlier ones
-                assert (outcome.applied, outcome.duplicate) == (2, 0)
+            assert (outcome.applied, outcome.duplicate) == (2, 0)
         assert proxy.lost == 4
         each = 8 if function == b"_apply_unique" else 4
         assert counts(stats)["a"] == (each, each)
+
+
+def test_a_lost_reply_about_ids_is_given_again_to_the_same_attempt_only() -> None:
+    with (
+        running_server("valkey") as server,
+        proxy_before(server.socket_path) as proxy,
+        connect(proxy.url) as store,
+    ):
+        stats = make(store)
+        stats.apply([unique(["1", "2"])])
+        for names, applied in [
+            (["1", "2", "3", "4", "3"], 2),  # some were known, one stands there twice
+            (["1", "2"], 0),
+            (["5"], 1),
+            ([f"{i}!" for i in range(2000)], 2000),
+        ]:
+            update = unique(names)
+            proxy.lose_next_reply(b"_apply_unique")
+            [outcome] = stats.apply([update])
+            assert (outcome.applied, outcome.duplicate) == (applied, len(names) - applied)
+            [outcome] = stats.apply([update])
+            assert (outcome.applied, outcome.duplicate) == (applied, len(names) - applied)
+            [outcome] = stats.apply([unique(names)])
+            assert (outcome.applied, outcome.duplicate) == (0, len(names))
+        assert proxy.lost == 4
+        assert counts(stats) == {"a": (2005, 2005)}
+        # When the window has passed over the events meanwhile, the attempt still has its reply.
+        update = unique(["late"])
+        proxy.lose_next_reply(b"_apply_unique")
+        [outcome] = stats.apply([update])
+        later = dataclasses.replace(update, now=NOW + 1.5 * HOUR)
+        [outcome] = stats.apply([later])
+        assert (outcome.word, outcome.applied) == ("OK", 1)
+        [outcome] = stats.apply([dataclasses.replace(later, attempt=bytes(12))])
+        assert outcome.word == "LATE"
 
 
 def test_a_full_server_applies_nothing_and_says_so() -> None:

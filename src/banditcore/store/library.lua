@@ -384,20 +384,30 @@ local function apply_batch(keys, args)
   return { 'OK' }
 end
 
--- apply_unique(keys: state, arms, even, odd; args: version, token, new_token, count, tail, window_s, bucket_s, oldest, newest, now, digests, deltas)
+-- apply_unique(keys: state, arms, even, odd; args: version, token, new_token, count, tail, window_s, bucket_s, oldest, newest, now, digests, deltas, attempt)
 --   -> {OK, applied, duplicate} | {LATE, cutoff} | {EARLY, limit} | {STALE}
 --      | {CORRUPT, field} | {OVERFLOW, field} | {INVALID, why}
 -- Applies each delta under a digest of its own, once within the window; else as apply_batch.
+-- `attempt` is 12 random bytes, the same when a call is sent again because its reply was lost: it
+-- gets that reply. Its outcome is a digest more in the window: `attempt` and how many it applied.
 local function apply_unique(keys, args)
-  local digests, deltas = args[11], args[12]
+  local digests, deltas, attempt = args[11], args[12], args[13]
   local update, window, outside = begin_windowed(keys, args)
   if not update then
     return window
   end
-  if outside then
-    return outside
+  local received = #digests / DIGEST_BYTES
+  local function reply_of_before()
+    for applied = 1, received do
+      if window.known(attempt .. struct.pack('<I4', applied)) then
+        return { 'OK', tostring(applied), tostring(received - applied) }
+      end
+    end
   end
-  if #digests / DIGEST_BYTES ~= #deltas / DELTA_BYTES then
+  if outside then
+    return reply_of_before() or outside
+  end
+  if received ~= #deltas / DELTA_BYTES then
     return { 'INVALID', 'as many digests as deltas' }
   end
   local fresh, seen, duplicate = {}, {}, 0
@@ -414,10 +424,13 @@ local function apply_unique(keys, args)
   if not arguments then
     return refusal
   end
-  if #fresh > 0 then
-    commit_windowed(update, window, arguments, fresh)
+  local applied = #fresh
+  if applied == 0 then
+    return reply_of_before() or { 'OK', '0', tostring(duplicate) }
   end
-  return { 'OK', tostring(#fresh), tostring(duplicate) }
+  fresh[applied + 1] = attempt .. struct.pack('<I4', applied)
+  commit_windowed(update, window, arguments, fresh)
+  return { 'OK', tostring(applied), tostring(duplicate) }
 end
 
 -- All chunks as tables, with their fields; nil and a reply when one is corrupt.

@@ -169,10 +169,16 @@ def apply_batch(
 
 
 def apply_unique(
-    keys: SegmentKeys, *, held: Held, window: Window, digests: bytes, deltas: bytes
+    keys: SegmentKeys,
+    *,
+    held: Held,
+    window: Window,
+    digests: bytes,
+    deltas: bytes,
+    attempt: bytes,
 ) -> Call:
     """Apply each delta under a digest of its own, once within the window."""
-    arguments = (*held.arguments(), *window.arguments(), digests, deltas)
+    arguments = (*held.arguments(), *window.arguments(), digests, deltas, attempt)
     return Call("apply_unique", (keys.state, keys.arms, keys.even, keys.odd), arguments)
 
 

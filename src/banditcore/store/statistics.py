@@ -81,7 +81,7 @@ class Statistics:
         -------
         list of Outcome
             One for each update; none of them ``STALE``. What an attempt of this call applied whose
-            reply was lost counts as applied; `UniqueUpdate` cannot tell, and calls it duplicate.
+            reply was lost counts as applied.
 
         Raises
         ------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +21,7 @@ from banditcore.store.version import SegmentVersion
 
 __all__ = ["BatchUpdate", "OrderedUpdate", "Outcome", "UniqueUpdate", "Update"]
 
+_ATTEMPT_BYTES = 12  # with a count of 4 bytes as long as a digest
 _DELTA = np.dtype([("slot", "<u4"), ("trials", "<f8"), ("successes", "<f8")])
 
 
@@ -153,11 +156,15 @@ class UniqueUpdate:
         (m,) see `keys.event_digest`.
     now : float or None
         The clock for the window, seconds since 1970; None for the server's.
+    attempt : bytes
+        12 random bytes. Sent again because its reply was lost, this same update is answered as it
+        was; another one with the same events is answered that they are duplicates.
     """
 
     events: SegmentEvents
     digests: list[bytes]
     now: float | None = None
+    attempt: bytes = field(default_factory=partial(os.urandom, _ATTEMPT_BYTES))
 
     def call(
         self, keys: SegmentKeys, version: SegmentVersion, held: Held, slots: NDArray[np.intp]
@@ -175,6 +182,7 @@ class UniqueUpdate:
             window=_window(events, version, float(events.times.min()), self.now),
             digests=b"".join(self.digests),
             deltas=deltas.tobytes(),
+            attempt=self.attempt,
         )
 
     def outcome(self, reply: Reply) -> Outcome:
