@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +21,7 @@ from banditcore.identifiers import check_bandit, check_segment
 from banditcore.maintenance.bandit_checks import check_checkpoints, check_settings
 from banditcore.maintenance.findings import Finding
 from banditcore.maintenance.segment_checks import KEY_TYPES, check_segment_dump
-from banditcore.segments import is_within, with_ancestors
+from banditcore.segments import GLOBAL, with_ancestors
 from banditcore.slate_format import decode
 from banditcore.store import keys, keyspace, publish
 from banditcore.store.dump import SegmentDump, dump
@@ -267,8 +268,8 @@ class _Verification:
         if snapshot.version > (dumped.time_ms / 1000 + MAX_AHEAD_S) * 1e6:
             what = f"has the version {snapshot.version}, ahead of the store's clock"
             self.report(key, what, remedy, bandit=bandit, segment=path)
-        unknown = set(snapshot.arms)
-        below = [segment for segment in segments if is_within(segment, path)]
+        unknown = set(snapshot.arms).difference(_arms(dumped))
+        below = _below(segments, path)
         for first in range(0, len(below), _AT_ONCE):
             if not unknown:
                 break
@@ -277,6 +278,14 @@ class _Verification:
         if unknown:
             what = f"{len(unknown)} of its arms are not registered there or below any more"
             self.report(key, what, remedy, bandit=bandit, segment=path, is_note=True)
+
+
+def _below(segments: Sequence[str], path: str) -> Sequence[str]:
+    """Return those of sorted segments that lie below a path: neighbours, but for the global one."""
+    if path == GLOBAL:
+        return segments
+    # "0" comes after "/", and nothing between.
+    return segments[bisect_left(segments, f"{path}/") : bisect_left(segments, f"{path}0")]
 
 
 def _tag(key: str) -> str:
