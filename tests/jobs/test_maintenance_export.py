@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import itertools
 import threading
@@ -28,8 +29,8 @@ from banditcore.maintenance.forget import forget_bandit
 from banditcore.maintenance.importing import exported_name, import_bandit
 from banditcore.maintenance.verify import verify_store
 from banditcore.recording import Applied
-from banditcore.store import Store, connect, keys
-from banditcore.store.dump import dump
+from banditcore.store import Store, connect, keys, library
+from banditcore.store.dump import dump, restore
 from banditcore.store.updates import OrderedUpdate
 from bandits import everything, table
 from servers import running_server
@@ -229,6 +230,31 @@ def test_the_later_of_two_imports_wins(store: Store, tmp_path) -> None:
     assert contents(store) == wanted
 
 
+def test_one_import_does_not_end_another(store: Store, tmp_path) -> None:
+    bandit, file = filled(store, tmp_path), tmp_path / "home.bce"
+    export_bandit(bandit, file)
+    emptied(store)
+
+    def begin_again(done: int, total: int, where: str) -> None:
+        if done == total:
+            library.run(store, [library.begin_import(keys.of_bandit("home"), token=b"other")])
+
+    with pytest.raises(ConfigurationConflictError, match="another import"):
+        import_bandit(store, file, progress=begin_again)
+    assert Bandit("home", store).segments() == []
+
+
+def test_a_window_whose_time_is_over_stays_away(store: Store, tmp_path) -> None:
+    bandit = filled(store, tmp_path)
+    [dumped] = dump(store, "home", [ODD])
+    late = dataclasses.replace(dumped, expiries=(1, 1), digests=(b"e" * 16, b"o" * 16))
+    restore(store, "home", ODD, late)
+    assert not store.client.exists(keys.of_segment("home", ODD).even)
+    assert not store.client.exists(keys.of_segment("home", ODD).odd)
+    assert verify_store(store).is_clean
+    assert bandit.record(ODD, ODD, event_id="7") == Applied(1, 0, 0)
+
+
 # --- the file ------------------------------------------------------------------------------------
 
 
@@ -268,18 +294,29 @@ def test_every_flipped_bit_is_refused(small: bytes, tmp_path) -> None:
             read(path, bytes(flipped))
 
 
-def test_records_that_are_left_out_doubled_or_swapped_are_refused(small: bytes, tmp_path) -> None:
+def test_records_that_are_left_out_doubled_or_swapped_are_refused(store: Store, tmp_path) -> None:
     """Each record's own checksum is right; that of the whole, or the order, is not."""
-    path, at, cuts = tmp_path / "x", 8, [8]
-    while at < len(small):
-        at += 16 + int.from_bytes(small[at + 4 : at + 12], "little")
+    path = tmp_path / "x"
+    bandit = Bandit("h", store)
+    bandit.record_batch({"segment": ["I", "U"], "arm": ["a", "a"], "reward": [1, 0]})
+    export_bandit(bandit, path)
+    whole = path.read_bytes()
+    at, cuts = 8, [8]
+    while at < len(whole):
+        at += 16 + int.from_bytes(whole[at + 4 : at + 12], "little")
         cuts.append(at)
-    start, parts = small[:8], [small[a:b] for a, b in itertools.pairwise(cuts)]
-    assert b"".join([start, *parts]) == small
-    orders = [[0, 1, 3], [0, 2, 3], [1, 2, 3], [0, 1, 2, 2, 3], [0, 2, 1, 3], [0, 1, 2, 3, 3], [3]]
-    for order in orders:
+    start, parts = whole[:8], [whole[a:b] for a, b in itertools.pairwise(cuts)]
+    assert len(parts) == 5  # head, checkpoints, two segments, end
+    orders = {order for n in range(7) for order in itertools.product(range(5), repeat=n)}
+    orders.remove((0, 1, 2, 3, 4))
+    rng = np.random.default_rng(7)
+    # Those that come closest, and some thousand of all the others.
+    close = {(0, 1, 3, 2, 4), (0, 1, 2, 2, 4), (0, 1, 3, 3, 4), (0, 1, 4), (0, 1, 2, 4), (4,)}
+    others = sorted(orders)
+    for order in [*close, *(others[i] for i in rng.integers(0, len(others), 3000))]:
         with pytest.raises(InvalidValueError, match="cannot be imported"):
             read(path, b"".join([start, *(parts[i] for i in order)]))
+    assert len(read(path, whole)) == 4
 
 
 @pytest.mark.parametrize("cut", [40, -1])

@@ -103,6 +103,22 @@ def test_a_bandit_that_is_written_to_meanwhile_stays_whole(store: Store, monkeyp
     assert everything(store) == {}
 
 
+def test_a_writer_that_begins_anew_keeps_the_bandit_in_sight(store: Store, monkeypatch) -> None:
+    """It writes after all is removed, and before the name leaves the index."""
+    bandit = filled(store)
+    withdraw = index.withdraw
+
+    def after_a_writer(*given: object) -> None:
+        bandit.record("NEW", "a")
+        withdraw(*given)
+
+    monkeypatch.setattr(index, "withdraw", after_a_writer)
+    forget_bandit(store, "home")
+    assert index.bandits(store) == ["home"]
+    assert bandit.segments() == ["NEW"]
+    assert verify_store(store).is_clean
+
+
 # --- segments ------------------------------------------------------------------------------------
 
 
@@ -164,10 +180,13 @@ def test_what_a_rescan_counts_again(any_store: Store, tmp_path) -> None:
 def test_with_its_marks_kept_a_segment_counts_nothing_again(any_store: Store, tmp_path) -> None:
     log, bandit = log_at(tmp_path), Bandit("home", any_store)
     ingest_log(bandit, log)
-    for _ in range(2):
+    for arms in (1, 0):
         bandit.record("IN", "a", event_id="7")
+        [before] = bandit.reader.look(["IN"])
         gone = forget_segment(bandit, "IN", keep_marks=True)
-        assert gone.segments == {"IN": 1 if _ == 0 else 0}
+        assert gone.segments == {"IN": arms}
+        [after] = bandit.reader.look(["IN"])
+        assert after.version == before.version.next_epoch()  # slots mean other arms
         assert bandit.segments() == ["IN", "US"]
         assert len(bandit.counts("IN")) == 0
         assert verify_store(any_store).is_clean

@@ -6,6 +6,7 @@ import datetime as dt
 import struct
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,9 @@ from banditcore.bandit import Bandit
 from banditcore.errors import InvalidValueError
 from banditcore.ingest import ingest_log
 from banditcore.logs import EventLog
+from banditcore.maintenance import verify
 from banditcore.maintenance.verify import verify_store
+from banditcore.segments import is_within
 from banditcore.store import Store, keys, library
 from banditcore.store.version import SegmentVersion
 from bandits import everything
@@ -284,6 +287,42 @@ def test_it_is_clean_beside_writers(full: Store) -> None:
     assert not failed
     for report in reports:
         assert report.is_clean, report.findings
+
+
+def test_an_ancestor_that_comes_to_be_meanwhile_is_no_fault(full: Store, monkeypatch) -> None:
+    """It is written to after the index was read, and before the ancestors are."""
+    bandit, read = Bandit("home", full), verify.dump
+
+    def after_a_writer(*given: Any, **more: Any) -> Any:
+        bandit.record("IN", "arm 1")
+        return read(*given, **more)
+
+    monkeypatch.setattr(verify, "dump", after_a_writer)
+    assert verify_store(full).is_clean
+
+
+def test_what_lies_below_is_found_in_the_index() -> None:
+    names = [
+        "",
+        "a",
+        "a/b",
+        "a/b/c",
+        "a0",
+        "a0/b",
+        "a/",
+        "a.",
+        "a-b/c",
+        "a/b0",
+        "a/b/",
+        "b",
+        "A/b",
+        "é/a",
+    ]
+    paths = sorted({name.strip("/") for name in names})
+    for path in (*paths, "a/b/c/d", "zz"):
+        below = [other for other in paths if is_within(other, path) and other != path]
+        found = [other for other in verify._below(paths, path) if other != path]
+        assert found == below, path
 
 
 def test_an_import_that_has_not_ended_is_found(full: Store) -> None:

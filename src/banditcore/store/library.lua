@@ -609,7 +609,6 @@ local function restore_segment(keys, args)
       return { 'INVALID', 'digests are cut' }
     end
   end
-  local now = server_time() * 1000
   redis.call('UNLINK', unpack(keys))
   for at = 1, #fields, 2 do
     if fields[at] == 'n' then -- a registry without arms is an empty string
@@ -617,7 +616,7 @@ local function restore_segment(keys, args)
     end
   end
   for _, set in ipairs(sets) do
-    if set.digests ~= '' and (set.expires < 0 or set.expires > now) then
+    if set.digests ~= '' then
       local digests = {}
       for at = 1, #set.digests, DIGEST_BYTES do
         digests[#digests + 1] = string.sub(set.digests, at, at + DIGEST_BYTES - 1)
@@ -626,7 +625,7 @@ local function restore_segment(keys, args)
           digests = {}
         end
       end
-      if set.expires >= 0 then
+      if set.expires >= 0 then -- when that time is over, this removes the set
         redis.call('PEXPIREAT', set.key, string.format('%.0f', set.expires))
       end
     end
