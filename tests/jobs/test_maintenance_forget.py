@@ -20,7 +20,7 @@ from banditcore.recording import Applied
 from banditcore.serving import Recommender
 from banditcore.slate_format import decode
 from banditcore.slates import SlateBank, Snapshot
-from banditcore.store import Store, index, keys
+from banditcore.store import Store, index, keys, publish
 from banditcore.store.publish import fetch_one
 from bandits import everything, table
 from published import rows, snapshot
@@ -205,6 +205,25 @@ def test_marks_of_a_damaged_segment_cannot_be_kept(store: Store) -> None:
         forget_segment(bandit, "IN", keep_marks=True)
     assert everything(store) == before
     forget_segment(bandit, "IN")
+    assert verify_store(store).is_clean
+
+
+def test_the_first_counts_of_an_ancestor_are_not_taken_along(store: Store, monkeypatch) -> None:
+    """A writer gives it some after the index was read."""
+    bandit = Bandit("home", store)
+    bandit.record("IN/m", "a")
+    bandit.refresh(depth=1, slates=1)
+    withdraw = publish.withdraw
+
+    def after_a_writer(*given: object) -> None:
+        bandit.record("IN", "new")
+        withdraw(*given)
+
+    monkeypatch.setattr(publish, "withdraw", after_a_writer)
+    forget_segment(Bandit("home", store), "IN/m")
+    assert bandit.segments() == ["IN"]
+    assert table(bandit.counts("IN")) == {"new": (1, 0)}
+    assert published(store, "IN") is published(store, "") is None
     assert verify_store(store).is_clean
 
 

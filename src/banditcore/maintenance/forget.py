@@ -146,15 +146,18 @@ def forget_segment(
             describe("segment", segment, f"nothing is stored there for bandit {name!r}")
         )
     chosen = chosen or [segment]
+    going, indexed = set(chosen), set(segments)
     # Ancestors that exist only through it have no one to publish slates for any more.
-    left = with_ancestors(path for path in segments if keep_marks or path not in chosen)
-    above = [path for path in known if path not in chosen and path not in left]
+    left = set(with_ancestors(path for path in segments if keep_marks or path not in going))
+    above = [path for path in known if path not in going and path not in left]
     published = _arms_of(store, name, above).published
     gone = Forgotten(found.arms, (*found.published, *published))
     if not dry_run:
-        # Segments first: one that is cut short is found again by its index.
-        forget(store, name, [p for p in chosen if p not in segments] + above)
-        forget(store, name, [p for p in chosen if p in segments], keep_marks=keep_marks)
+        # What the index names goes last: when this is cut short, it leads to all the rest again.
+        # Of ancestors go the slates alone: a writer may be giving them their first counts.
+        publish.withdraw(store, name, published)
+        forget(store, name, [path for path in chosen if path not in indexed])
+        forget(store, name, [path for path in chosen if path in indexed], keep_marks=keep_marks)
         for path in chosen:
             bandit.statistics.reader.forget(path)
     return gone
@@ -203,8 +206,9 @@ def forget_arm(
         path for path in segments if path == segment or (descendants and is_within(path, segment))
     ]
     holders = [path for path, arms in _registries(store, name, segments) if arm in arms]
-    losing = [path for path in scope if path in set(holders)]
-    kept = with_ancestors(path for path in holders if path not in set(losing))
+    chosen, holding = set(scope), set(holders)
+    losing = [path for path in scope if path in holding]
+    kept = set(with_ancestors(path for path in holders if path not in chosen))
     published = [
         path
         for path in with_ancestors([*segments, segment])

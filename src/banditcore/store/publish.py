@@ -12,7 +12,7 @@ from banditcore.store.connect import translating
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
 
-__all__ = ["HEADER_BYTES", "Published", "fetch", "fetch_one", "headers", "publish"]
+__all__ = ["HEADER_BYTES", "Published", "fetch", "fetch_one", "headers", "publish", "withdraw"]
 
 Published = bytes | CorruptDataError
 """What is read of a segment's blob, or why nothing can be."""
@@ -36,6 +36,15 @@ def publish(store: Store, bandit: str, segment: str, blob: bytes, version: int) 
     call = library.publish(keys.of_segment(bandit, segment), version=version, body=blob)
     [reply] = library.run(store, [call])
     return reply[0] == b"OK"
+
+
+def withdraw(store: Store, bandit: str, segments: Sequence[str]) -> None:
+    """Remove the blobs of segments, if they have any."""
+    with translating(store):
+        pipeline = store.client.pipeline(transaction=False)
+        for segment in segments:
+            pipeline.unlink(keys.of_segment(bandit, segment).blob)
+        pipeline.execute()
 
 
 def headers(store: Store, bandit: str, segments: Sequence[str]) -> list[Published]:
