@@ -22,8 +22,12 @@ double cell_floor(double h, int shift) { return float_of(bits_of(h) >> shift << 
 double cell_end(double h, int shift) { return float_of(((bits_of(h) >> shift) + 1) << shift); }
 
 // Cells an octave of time are 2^(52 - shift): fine where most points of a row are met, and everywhere short enough to
-// keep narrow arms from becoming heads too soon.
-int shift_for(double h) { return h >= 2.0 && h < 32.0 ? 49 : 50; }
+// keep narrow arms from becoming heads too soon. Few arms have few members in them, and may have twice as many.
+int shift_for(double h, std::int64_t arms) {
+  const int finer = arms < 3000 ? 1 : 0;
+  if (h < 2.0) return 50 - finer;
+  return h < 32.0 ? 49 - finer : 50;
+}
 
 // How much a log-density may bend in a cell, as curvature times squared depth: one standard deviation of the arm. The
 // curvature itself changes by the unit of the axis, and in a deeper cell the quintics do not see where it does.
@@ -58,7 +62,7 @@ void RaceMarch::run() {
       joined_ = false;
       continue;
     }
-    if (shift_for(h_) != shift_) start_phase(h_);
+    if (shift_for(h_, n) != shift_) start_phase(h_);
     const RaceSums at = sums_at(false, here_);
     // Cells are as wide as suits rates that grow like time; where few arms are left they grow faster.
     if (at.climb > 0.0 && at.rate * at.rate / at.climb < 0.5 * h_) start_phase(at.rate * at.rate / at.climb);
@@ -76,7 +80,7 @@ void RaceMarch::run() {
 }
 
 void RaceMarch::start_phase(double h) {
-  shift_ = shift_for(h);
+  shift_ = shift_for(h, arms_.size());
   h_ = cell_floor(std::min(std::max(h, 0x1p-60), 16.0 + h), shift_);
   if (!plan_.phase.empty()) plan_.phase.back().end = time_;
   const auto cell = static_cast<std::int64_t>(plan_.cell.size());
