@@ -12,12 +12,16 @@ from typing import NamedTuple
 __all__ = [
     "BANDITS",
     "BanditKeys",
+    "PartitionKeys",
     "SegmentKeys",
     "batch_digest",
     "event_digest",
+    "lease",
     "mark_field",
     "of_bandit",
+    "of_partition",
     "of_segment",
+    "producer",
 ]
 
 BANDITS = "bc:bandits"
@@ -33,6 +37,7 @@ class BanditKeys(NamedTuple):
     settings: str  # hash: half-life and window, as first given
     segments: str  # set: every segment path that was ever written
     checkpoints: str  # hash: source -> how far it was read
+    streams: str  # hash: how many partitions its streams of events have
 
 
 class SegmentKeys(NamedTuple):
@@ -45,16 +50,41 @@ class SegmentKeys(NamedTuple):
     blob: str  # string: the published snapshot
 
 
+class PartitionKeys(NamedTuple):
+    """Keys of one partition of a bandit's events, all in one slot, and in that of its producers."""
+
+    stream: str  # stream: packed events (see streams.lua)
+    offsets: str  # hash: the last offset, how far it is applied
+    dead: str  # sorted set: events that could not be used, by offset
+    lease: str  # hash: who applies the partition
+
+
 def of_bandit(bandit: str) -> BanditKeys:
     """Return the keys of a bandit."""
     tag = f"bc:{{{_digest(b'bandit', bandit)}}}"
-    return BanditKeys(f"{tag}:c", f"{tag}:i", f"{tag}:p")
+    return BanditKeys(f"{tag}:c", f"{tag}:i", f"{tag}:p", f"{tag}:q")
 
 
 def of_segment(bandit: str, segment: str) -> SegmentKeys:
     """Return the keys of a segment."""
     tag = f"bc:{{{_digest(b'segment', bandit, segment)}}}"
     return SegmentKeys(*(f"{tag}:{name}" for name in ("s", "a", "w:0", "w:1", "b")))
+
+
+def of_partition(bandit: str, partition: int) -> PartitionKeys:
+    """Return the keys of a partition."""
+    tag = _partition_tag(bandit, partition)
+    return PartitionKeys(*(f"{tag}:{name}" for name in ("x", "o", "d", "l")))
+
+
+def producer(bandit: str, partition: int, token: bytes) -> str:
+    """Return the key, a string, of what a producer appended last to a partition."""
+    return f"{_partition_tag(bandit, partition)}:e:{token.hex()}"
+
+
+def lease(bandit: str, name: str) -> str:
+    """Return the key, a hash, of a lease that concerns a whole bandit."""
+    return f"bc:{{{_digest(b'bandit', bandit)}}}:l:{_digest(b'lease', name)}"
 
 
 def mark_field(source: str, partition: str) -> str:
@@ -73,6 +103,10 @@ def event_digest(event_id: str) -> bytes:
 def batch_digest(batch_id: str) -> bytes:
     """Return the 16 bytes by which a window remembers a batch; no event has the same."""
     return blake2b(batch_id.encode(), digest_size=ID_DIGEST_BYTES, person=b"batch").digest()
+
+
+def _partition_tag(bandit: str, partition: int) -> str:
+    return f"bc:{{{_digest(b'partition', bandit, str(partition))}}}"
 
 
 def _digest(domain: bytes, *names: str) -> str:

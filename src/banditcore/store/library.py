@@ -1,6 +1,6 @@
 """Typed binding of library.lua: one function here for each function there.
 
-The library's name carries a digest of its text. Loading never replaces anything, so clients of
+A library's name carries a digest of its text. Loading never replaces anything, so clients of
 different releases can work on one server, each with the functions it was built with.
 """
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from banditcore.store.connect import Store
 
 __all__ = [
+    "FILE",
     "Call",
     "Held",
     "Reply",
@@ -49,6 +50,8 @@ __all__ = [
 
 Reply = list[bytes]
 
+FILE = "library.lua"
+
 _RELOADS = 5
 """Times that a call loads the library when others flush it all the time."""
 
@@ -60,11 +63,12 @@ class Call(NamedTuple):
     keys: tuple[str, ...]
     arguments: tuple[bytes | str | int, ...]
     writes: bool = True
+    file: str = FILE  # of the library that holds the function
 
     def command(self) -> tuple[bytes | str | int, ...]:
         """Return the words of the command."""
         verb = "FCALL" if self.writes else "FCALL_RO"
-        function = f"{library_name()}_{self.function}"
+        function = f"{library_name(self.file)}_{self.function}"
         return (verb, function, len(self.keys), *self.keys, *self.arguments)
 
 
@@ -278,7 +282,8 @@ def run(store: Store, calls: Sequence[Call]) -> list[Reply]:
         missing = [i for i, reply in enumerate(replies) if _is_function_missing(reply)]
         if not missing:
             break
-        _load(store)
+        for file in dict.fromkeys(calls[i].file for i in missing):
+            _load(store, file)
         for i, reply in zip(missing, _send(store, [calls[i] for i in missing]), strict=True):
             replies[i] = reply
     answered: list[Reply] = []
@@ -291,19 +296,19 @@ def run(store: Store, calls: Sequence[Call]) -> list[Reply]:
 
 
 @cache
-def library_name() -> str:
+def library_name(file: str = FILE) -> str:
     """Return the name of this release's library on the server."""
-    return "banditcore_" + sha256(_template().encode()).hexdigest()[:12]
+    return "banditcore_" + sha256(_template(file).encode()).hexdigest()[:12]
 
 
-def library_source() -> str:
+def library_source(file: str = FILE) -> str:
     """Return the text of the library as it is loaded."""
-    return _template().replace("@LIBRARY@", library_name())
+    return _template(file).replace("@LIBRARY@", library_name(file))
 
 
 @cache
-def _template() -> str:
-    return files("banditcore.store").joinpath("library.lua").read_text("utf-8")
+def _template(file: str) -> str:
+    return files("banditcore.store").joinpath(file).read_text("utf-8")
 
 
 def _number(value: float | None) -> str:
@@ -324,10 +329,10 @@ def _is_function_missing(reply: object) -> bool:
     return isinstance(reply, ResponseError) and "function not found" in str(reply).lower()
 
 
-def _load(store: Store) -> None:
+def _load(store: Store, file: str) -> None:
     with translating(store):
         try:
-            store.client.execute_command("FUNCTION", "LOAD", library_source())
+            store.client.execute_command("FUNCTION", "LOAD", library_source(file))
         except ResponseError as error:
             # Another client was faster. The name is a digest of the text: it is the same library.
             if "already exists" not in str(error):

@@ -1,0 +1,107 @@
+"""How many partitions a bandit's events have, and which of them a segment is in."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from banditcore.errors import (
+    ConfigurationConflictError,
+    CorruptDataError,
+    InvalidTypeError,
+    InvalidValueError,
+    describe,
+)
+from banditcore.store import keys, streams
+from banditcore.store.connect import translating
+
+if TYPE_CHECKING:
+    from banditcore.store.connect import Store
+
+__all__ = ["DEFAULT", "MOST", "agree", "change", "load", "partition_of"]
+
+DEFAULT = 4
+"""Partitions of a bandit whose first user does not say."""
+
+MOST = 1024
+"""The most partitions of a bandit."""
+
+_FIELD = "partitions"
+
+
+def partition_of(segment: str, partitions: int) -> int:
+    """Return the partition, in [0, partitions), of a segment's events."""
+    digest = blake2b(segment.encode(), digest_size=8, person=b"partition").digest()
+    return int.from_bytes(digest, "little") % partitions
+
+
+def load(store: Store, bandit: str) -> int | None:
+    """Return how many partitions a bandit's events have; None before the first producer."""
+    with translating(store):
+        raw = store.client.hget(keys.of_bandit(bandit).streams, _FIELD)
+    if raw is None:
+        return None
+    try:
+        stored = int(raw)
+    except ValueError as error:
+        raise CorruptDataError(describe("partitions", raw, f"of bandit {bandit!r}")) from error
+    if not 1 <= stored <= MOST:
+        raise CorruptDataError(describe("partitions", stored, f"of bandit {bandit!r}"))
+    return stored
+
+
+def agree(store: Store, bandit: str, wanted: int | None = None) -> int:
+    """Return how many partitions are in force: the wanted ones, or 4, if there are none yet.
+
+    Parameters
+    ----------
+    wanted : int or None
+        1..1,024; None to take what the store has.
+
+    Raises
+    ------
+    ConfigurationConflictError
+        The store has another number.
+    """
+    number = DEFAULT if wanted is None else _checked(wanted)
+    with translating(store):
+        pipeline = store.client.pipeline(transaction=False)
+        # The workers look there for bandits that have events.
+        pipeline.sadd(keys.BANDITS, bandit)
+        pipeline.hsetnx(keys.of_bandit(bandit).streams, _FIELD, str(number))
+        pipeline.execute()
+    stored = load(store, bandit) or number
+    if wanted is not None and stored != wanted:
+        remedy = f"the events of bandit {bandit!r} have {stored}: leave partitions out"
+        raise ConfigurationConflictError(describe("partitions", wanted, remedy))
+    return stored
+
+
+def change(store: Store, bandit: str, wanted: int) -> None:
+    """Let a bandit's events have more partitions.
+
+    Producers that run go on with those they know; workers must be started for the new ones.
+
+    Raises
+    ------
+    ConfigurationConflictError
+        It would be fewer, whose events nobody would read, or events are still to be applied.
+    """
+    stored = agree(store, bandit)
+    if _checked(wanted) < stored:
+        remedy = f"bandit {bandit!r} has {stored}; they can only become more"
+        raise ConfigurationConflictError(describe("partitions", wanted, remedy))
+    waiting = sum(state.unapplied for state in streams.states(store, bandit, range(stored)))
+    if waiting:
+        remedy = f"{waiting} events of bandit {bandit!r} are not applied yet: drain them first"
+        raise ConfigurationConflictError(describe("partitions", wanted, remedy))
+    with translating(store):
+        store.client.hset(keys.of_bandit(bandit).streams, _FIELD, str(wanted))
+
+
+def _checked(wanted: int) -> int:
+    if isinstance(wanted, bool) or not isinstance(wanted, int):
+        raise InvalidTypeError(describe("partitions", wanted, "a whole number"))
+    if not 1 <= wanted <= MOST:
+        raise InvalidValueError(describe("partitions", wanted, f"1 to {MOST}"))
+    return wanted

@@ -1,0 +1,67 @@
+"""Typed binding of streams.lua: one function here for each function there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from banditcore.store.keys import PartitionKeys
+from banditcore.store.library import Call
+
+__all__ = [
+    "FILE",
+    "advance",
+    "append",
+    "dead_letter",
+    "lease_acquire",
+    "lease_release",
+    "lease_renew",
+    "read",
+    "trim",
+]
+
+FILE = "streams.lua"
+
+
+def append(
+    keys: PartitionKeys, *, producer: str, sequence: int, count: int, most: int, body: bytes
+) -> Call:
+    """Append one entry of events, once a producer's sequence."""
+    arguments = (sequence, count, most, body)
+    return Call("append", (keys.stream, keys.offsets, producer), arguments, file=FILE)
+
+
+def read(keys: PartitionKeys, *, after: int, events: int, entries: int) -> Call:
+    """Read entries beyond an offset."""
+    return Call("read", (keys.stream,), (after, events, entries), writes=False, file=FILE)
+
+
+def trim(keys: PartitionKeys, *, applied: int, retain_us: int) -> Call:
+    """Note what is applied; remove what is older."""
+    return Call("trim", (keys.stream, keys.offsets), (applied, retain_us), file=FILE)
+
+
+def advance(keys: PartitionKeys, *, beyond: int) -> Call:
+    """Make new offsets larger than one."""
+    return Call("advance", (keys.offsets,), (beyond,), file=FILE)
+
+
+def dead_letter(
+    keys: PartitionKeys, *, most: int, most_bytes: int, letters: Sequence[bytes]
+) -> Call:
+    """Keep events that could not be used, once an offset."""
+    return Call("dead_letter", (keys.dead, keys.offsets), (most, most_bytes, *letters), file=FILE)
+
+
+def lease_acquire(lease: str, *, token: bytes, ttl_ms: int) -> Call:
+    """Become the owner unless another is."""
+    return Call("lease_acquire", (lease,), (token, ttl_ms), file=FILE)
+
+
+def lease_renew(lease: str, *, token: bytes, ttl_ms: int) -> Call:
+    """Extend a lease."""
+    return Call("lease_renew", (lease,), (token, ttl_ms), file=FILE)
+
+
+def lease_release(lease: str, *, token: bytes) -> Call:
+    """Give a lease up."""
+    return Call("lease_release", (lease,), (token,), file=FILE)

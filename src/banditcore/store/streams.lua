@@ -1,0 +1,239 @@
+#!lua name=@LIBRARY@
+-- Streams of events, the leases of those who apply them: server-side functions.
+--
+-- Atomicity: as in library.lua. A function runs alone, reads and checks first, then writes; nothing
+-- after the first write can fail. Replies are words.
+--
+-- Offsets are whole numbers below 2^53: the server's time in microseconds, or more when events come
+-- faster than one a microsecond. A new one is larger than all before, even when a failover lost the
+-- end of the stream, as long as the new primary's clock is not behind by more than the failover took.
+--
+-- Keys, all of one partition with one hash tag (see keys.py):
+--   stream    stream  entries "<first>-<count>": the events of offsets first .. first + count - 1.
+--                     b  the packed events (see event_format.py)
+--                     t  events that were ever appended before it
+--   offsets   hash    end             the last offset that was given away
+--                     total           events ever appended
+--                     applied         the last offset that is applied, as `trim` was told last
+--                     applied_total   events up to it
+--                     dead, dead_bytes   dead letters ever written; bytes of those kept
+--   producer  string  "<sequence> <first>" of the producer's last append; expires after a day
+--   dead      sorted set  offset -> offset i64, length of the reason u32, the reason, the event
+--   lease     hash    token, epoch, until (milliseconds)
+
+local PRODUCER_EXPIRES_S = 86400
+local PAGE = 8 -- entries of up to 512 KiB that are looked at together
+local LARGEST_OFFSET = 9007199254740991 -- beyond it Lua's numbers skip some
+local UNKNOWN_FIRST = ''
+
+local function decimal(number)
+  return string.format('%.0f', number)
+end
+
+-- The server's time in whole microseconds.
+local function micros()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+
+local function numbers(offsets, ...)
+  local stored = redis.call('HMGET', offsets, ...)
+  for i = 1, #stored do
+    stored[i] = tonumber(stored[i] or '0')
+  end
+  return stored
+end
+
+-- First offset and count of an entry.
+local function parts(entry)
+  local first, count = string.match(entry[1], '^(%d+)-(%d+)$')
+  return tonumber(first), tonumber(count)
+end
+
+-- The value of a field of an entry.
+local function value(entry, name)
+  for i = 1, #entry[2], 2 do
+    if entry[2][i] == name then
+      return entry[2][i + 1]
+    end
+  end
+end
+
+-- The last entry that begins at `offset` or before; nil when there is none.
+local function entry_before(stream, offset)
+  return redis.call('XREVRANGE', stream, decimal(offset), '-', 'COUNT', 1)[1]
+end
+
+-- append(keys: stream, offsets, producer; args: sequence, count, most, body)
+--   -> {OK, first} | {ALREADY, first} | {FULL, unapplied} | {INVALID, why}
+-- Appends one entry of `count` events. `sequence` counts the entries of a producer, from 1: one that
+-- was seen before, or is older, changes nothing (`first` is "" when it is older). Refused as FULL
+-- while `most` events or more are not applied; so at most one entry goes beyond.
+local function append(keys, args)
+  local stream, offsets, producer = keys[1], keys[2], keys[3]
+  local sequence, count, most = tonumber(args[1]), tonumber(args[2]), tonumber(args[3])
+  local last = redis.call('GET', producer)
+  if last then
+    local seen, first = string.match(last, '^(%d+) (%d+)$')
+    seen = tonumber(seen)
+    if sequence <= seen then
+      return { 'ALREADY', sequence == seen and first or UNKNOWN_FIRST }
+    end
+  end
+  local stored = numbers(offsets, 'end', 'total', 'applied_total')
+  local unapplied = stored[2] - stored[3]
+  if unapplied >= most then
+    return { 'FULL', decimal(unapplied) }
+  end
+  local first = math.max(stored[1] + 1, micros())
+  if first + count > LARGEST_OFFSET then
+    return { 'INVALID', 'no offsets are left' }
+  end
+  local id = decimal(first) .. '-' .. decimal(count)
+  redis.call('XADD', stream, id, 't', decimal(stored[2]), 'b', args[4]) -- fails first, if any
+  redis.call('HSET', offsets, 'end', decimal(first + count - 1), 'total', decimal(stored[2] + count))
+  redis.call('SET', producer, decimal(sequence) .. ' ' .. decimal(first), 'EX', PRODUCER_EXPIRES_S)
+  return { 'OK', decimal(first) }
+end
+
+-- read(keys: stream; args: after, events, entries) -> {id, body, ...}
+-- Entries that hold an offset beyond `after`, from the first on, until they hold `events` events or
+-- are `entries` many. Writes nothing.
+local function read(keys, args)
+  local stream, after = keys[1], tonumber(args[1])
+  local events, entries = tonumber(args[2]), tonumber(args[3])
+  local reply, held = {}, 0
+  local start = '(' .. decimal(after) .. '-18446744073709551615'
+  local within = entry_before(stream, after)
+  if within then
+    local first, count = parts(within)
+    if first + count - 1 > after then
+      start = within[1]
+    end
+  end
+  while true do
+    local page = redis.call('XRANGE', stream, start, '+', 'COUNT', PAGE)
+    for _, entry in ipairs(page) do
+      local _, count = parts(entry)
+      reply[#reply + 1] = entry[1]
+      reply[#reply + 1] = value(entry, 'b') or ''
+      held = held + count
+      if held >= events or #reply >= 2 * entries then
+        return reply
+      end
+      start = '(' .. entry[1]
+    end
+    if #page < PAGE then
+      return reply
+    end
+  end
+end
+
+-- trim(keys: stream, offsets; args: applied, retain_us) -> {OK, removed}
+-- Notes that everything up to offset `applied` is applied, and removes entries of which that is
+-- true and whose first offset is older than `retain_us` microseconds.
+local function trim(keys, args)
+  local stream, offsets, applied = keys[1], keys[2], tonumber(args[1])
+  local keep = math.min(applied + 1, math.max(0, micros() - tonumber(args[2])))
+  local fields = { 'applied', decimal(applied) }
+  numbers(offsets, 'applied') -- a key of another type fails here, before any write
+  local entry = entry_before(stream, applied)
+  if entry then
+    local first, count = parts(entry)
+    local before = tonumber(value(entry, 't') or '0')
+    fields[3], fields[4] = 'applied_total', decimal(before + math.min(count, applied - first + 1))
+    if first + count - 1 > applied then
+      keep = math.min(keep, first)
+    end
+  end
+  local removed = redis.call('XTRIM', stream, 'MINID', '=', decimal(keep))
+  redis.call('HSET', offsets, unpack(fields))
+  return { 'OK', decimal(removed) }
+end
+
+-- advance(keys: offsets; args: beyond) -> {OK, end} | {INVALID, why}
+-- From now on new offsets are larger than `beyond`.
+local function advance(keys, args)
+  local last, beyond = numbers(keys[1], 'end')[1], tonumber(args[1])
+  if beyond > LARGEST_OFFSET then
+    return { 'INVALID', 'an offset is below 2^53' }
+  end
+  if beyond > last then
+    redis.call('HSET', keys[1], 'end', decimal(beyond))
+    last = beyond
+  end
+  return { 'OK', decimal(last) }
+end
+
+-- dead_letter(keys: dead, offsets; args: most, most_bytes, letter, ...) -> {OK, written}
+-- Keeps events that could not be used, once an offset. Of more than `most`, or of more than
+-- `most_bytes` in all, those of the lowest offsets go. A letter begins with its offset, an i64.
+local function dead_letter(keys, args)
+  local dead, offsets = keys[1], keys[2]
+  local most, most_bytes = tonumber(args[1]), tonumber(args[2])
+  local bytes, written = numbers(offsets, 'dead_bytes')[1], 0
+  redis.call('ZCARD', dead) -- a key of another type fails here, before any write
+  for i = 3, #args do
+    local low, high = struct.unpack('<I4I4', args[i])
+    local offset = decimal(high * 4294967296 + low)
+    if redis.call('ZCOUNT', dead, offset, offset) == 0 then
+      redis.call('ZADD', dead, offset, args[i])
+      bytes, written = bytes + #args[i], written + 1
+    end
+  end
+  local kept = redis.call('ZCARD', dead)
+  while kept > most or (bytes > most_bytes and kept > 1) do
+    bytes = bytes - #redis.call('ZPOPMIN', dead)[1]
+    kept = kept - 1
+  end
+  redis.call('HINCRBY', offsets, 'dead', written)
+  redis.call('HSET', offsets, 'dead_bytes', decimal(bytes))
+  return { 'OK', decimal(written) }
+end
+
+-- lease_acquire(keys: lease; args: token, ttl_ms) -> {OK, epoch} | {HELD, milliseconds left}
+-- Makes `token` the owner unless another is. Each owner has a larger epoch than all before: the
+-- server's milliseconds, so that an epoch which a failover lost is not given away again.
+local function lease_acquire(keys, args)
+  local stored = redis.call('HMGET', keys[1], 'token', 'epoch', 'until')
+  local now = math.floor(micros() / 1000)
+  local epoch, left = tonumber(stored[2] or '0'), tonumber(stored[3] or '0') - now
+  if stored[1] ~= args[1] then
+    if left > 0 then
+      return { 'HELD', decimal(left) }
+    end
+    epoch = math.max(epoch + 1, now)
+  end
+  local expires = decimal(now + tonumber(args[2]))
+  redis.call('HSET', keys[1], 'token', args[1], 'epoch', decimal(epoch), 'until', expires)
+  return { 'OK', decimal(epoch) }
+end
+
+-- lease_renew(keys: lease; args: token, ttl_ms) -> {OK} | {LOST}
+-- Extends the lease of `token`, even one that has run out, unless another has taken it since.
+local function lease_renew(keys, args)
+  if redis.call('HGET', keys[1], 'token') ~= args[1] then
+    return { 'LOST' }
+  end
+  redis.call('HSET', keys[1], 'until', decimal(math.floor(micros() / 1000) + tonumber(args[2])))
+  return { 'OK' }
+end
+
+-- lease_release(keys: lease; args: token) -> {OK} | {LOST}
+-- Gives the lease up. The key stays, for its epoch.
+local function lease_release(keys, args)
+  if redis.call('HGET', keys[1], 'token') ~= args[1] then
+    return { 'LOST' }
+  end
+  redis.call('HSET', keys[1], 'token', '', 'until', '0')
+  return { 'OK' }
+end
+
+redis.register_function('@LIBRARY@_append', append)
+redis.register_function({ function_name = '@LIBRARY@_read', callback = read, flags = { 'no-writes' } })
+redis.register_function('@LIBRARY@_trim', trim)
+redis.register_function('@LIBRARY@_advance', advance)
+redis.register_function('@LIBRARY@_dead_letter', dead_letter)
+redis.register_function('@LIBRARY@_lease_acquire', lease_acquire)
+redis.register_function('@LIBRARY@_lease_renew', lease_renew)
+redis.register_function('@LIBRARY@_lease_release', lease_release)
