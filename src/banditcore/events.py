@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,21 @@ from numpy.typing import NDArray
 from banditcore.errors import BanditCoreError, InvalidTypeError, InvalidValueError, describe
 from banditcore.identifiers import check_arm, check_id, check_segment
 
-__all__ = ["MAX_AHEAD_S", "MAX_TRIALS", "MIN_TIME", "Event", "EventColumns", "check_times"]
+__all__ = [
+    "MAX_AHEAD_S",
+    "MAX_TRIALS",
+    "MIN_TIME",
+    "Event",
+    "EventColumns",
+    "check_times",
+    "count_rules",
+    "time_rules",
+]
 
 FloatArray = NDArray[np.float64]
+
+Rule = tuple[NDArray[np.bool_], str, FloatArray, str]
+"""Rows that break it, the name of their column, the column, the remedy."""
 
 MIN_TIME = dt.datetime(2000, 1, 1, tzinfo=dt.UTC).timestamp()
 """The earliest accepted time. Anything before is a missing value or another unit."""
@@ -125,18 +137,18 @@ class EventColumns:
         return cls(segments, arms, trials, successes, times, event_ids)
 
 
-def check_counts(trials: FloatArray, successes: FloatArray) -> None:
-    """Raise for the first row whose counts cannot be those of one event."""
+def count_rules(trials: FloatArray, successes: FloatArray) -> Iterator[Rule]:
+    """Yield what the counts of one event must keep to, rule by rule."""
     for name, column in {"trials": trials, "successes": successes}.items():
-        _refuse(~(np.isfinite(column) & (column >= 0)), name, column, "finite and not negative")
-    _refuse(trials > MAX_TRIALS, "trials", trials, f"at most {MAX_TRIALS:.0f} an event")
-    _refuse(
+        yield ~(np.isfinite(column) & (column >= 0)), name, column, "finite and not negative"
+    yield trials > MAX_TRIALS, "trials", trials, f"at most {MAX_TRIALS:.0f} an event"
+    yield (
         (trials == 0) & (successes > 1),
         "successes",
         successes,
         "a late reward (trials 0) is in [0, 1]",
     )
-    _refuse(
+    yield (
         (trials > 0) & (successes > trials),
         "successes",
         successes,
@@ -144,12 +156,24 @@ def check_counts(trials: FloatArray, successes: FloatArray) -> None:
     )
 
 
+def time_rules(times: FloatArray, now: float) -> Iterator[Rule]:
+    """Yield what times must keep to, rule by rule; `now` may be infinite."""
+    remedy = "seconds since 1970 (UTC) are meant, from the year 2000 on; is it in another unit?"
+    yield ~(np.isfinite(times) & (times >= MIN_TIME)), "time", times, remedy
+    ahead = f"more than {MAX_AHEAD_S:.0f} s ahead of the clock ({now:.0f}); check clock and unit"
+    yield times > now + MAX_AHEAD_S, "time", times, ahead
+
+
+def check_counts(trials: FloatArray, successes: FloatArray) -> None:
+    """Raise for the first row whose counts cannot be those of one event."""
+    for rule in count_rules(trials, successes):
+        _refuse(*rule)
+
+
 def check_times(times: FloatArray, now: float) -> None:
     """Raise for the first time that is not finite, before 2000, or over an hour ahead of `now`."""
-    remedy = "seconds since 1970 (UTC) are meant, from the year 2000 on; is it in another unit?"
-    _refuse(~(np.isfinite(times) & (times >= MIN_TIME)), "time", times, remedy)
-    ahead = f"more than {MAX_AHEAD_S:.0f} s ahead of the clock ({now:.0f}); check clock and unit"
-    _refuse(times > now + MAX_AHEAD_S, "time", times, ahead)
+    for rule in time_rules(times, now):
+        _refuse(*rule)
 
 
 def _check_event_id(value: object) -> str:

@@ -22,6 +22,7 @@ FLOORS = (
     (
         "counts",
         "grouping",
+        "event_format",
         "logs.lines",
         "logs.columns",
         "logs.opening",

@@ -36,15 +36,14 @@ class Lease:
         Seconds, > 0.
     """
 
-    def __init__(
-        self, store: Store, key: str, *, name: str, ttl_s: float = DEFAULT_TTL_S
-    ) -> None:
+    def __init__(self, store: Store, key: str, *, name: str, ttl_s: float = DEFAULT_TTL_S) -> None:
         if not 0.001 <= ttl_s <= 86_400:
             raise InvalidValueError(describe("ttl_s", ttl_s, "seconds, 0.001 to 86,400"))
         self.name = name
         self.ttl_s = ttl_s
         self._store = store
         self._key = key
+        self._epoch: int | None = None
         self._forget()
 
     def __repr__(self) -> str:
@@ -114,7 +113,7 @@ class Lease:
     def _forget(self) -> None:
         self._pid = os.getpid()
         self._token = os.urandom(16)
-        self._epoch: int | None = None
+        self._epoch = None
         self._until = 0.0
         self._held_elsewhere_s = 0.0
 

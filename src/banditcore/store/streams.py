@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import redis
 
@@ -43,7 +43,8 @@ _MOST_ENTRIES = 4096  # of one read: the server answers nobody else meanwhile
 _LETTER = struct.Struct("<qI")  # offset, bytes of the reason
 
 
-class Append(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Append:
     """One entry on its way to a partition.
 
     Parameters
@@ -68,7 +69,8 @@ class Append(NamedTuple):
     body: bytes
 
 
-class Appended(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Appended:
     """What became of an `Append`.
 
     Attributes
@@ -87,7 +89,8 @@ class Appended(NamedTuple):
     unapplied: int = 0
 
 
-class Entry(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Entry:
     """Events of a stream that were appended together, at the offsets first .. last."""
 
     first: int
@@ -334,7 +337,7 @@ def dead_letters(
 ) -> list[DeadLetter]:
     """Return up to `limit` dead letters with offsets beyond `after`, by offset."""
     with translating(store):
-        raw = store.client.zrangebyscore(
+        raw: list[Any] = store.client.zrangebyscore(
             keys.of_partition(bandit, partition).dead, f"({after}", "+inf", start=0, num=limit
         )
     return [_letter(member) for member in raw]
