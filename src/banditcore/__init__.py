@@ -6,12 +6,15 @@ from importlib.metadata import version as _version
 
 from banditcore.bandit import Bandit
 from banditcore.counts import ArmCounts
+from banditcore.emitting import Emitter, EmitterStats
 from banditcore.errors import (
     BanditCoreError,
+    BufferFullError,
     ConfigurationConflictError,
     CorruptDataError,
     InvalidTypeError,
     InvalidValueError,
+    NotAcknowledgedError,
     NotReadyError,
     PartlyAppliedError,
     StoreError,
@@ -45,14 +48,18 @@ __all__ = [
     "ArmCounts",
     "Bandit",
     "BanditCoreError",
+    "BufferFullError",
     "ColumnMap",
     "ConfigurationConflictError",
     "CorruptDataError",
+    "Emitter",
+    "EmitterStats",
     "Event",
     "EventLog",
     "IngestReport",
     "InvalidTypeError",
     "InvalidValueError",
+    "NotAcknowledgedError",
     "NotReadyError",
     "PartlyAppliedError",
     "Posterior",

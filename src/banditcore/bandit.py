@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from banditcore.counts import ArmCounts, merge
+from banditcore.emitting import Emitter
 from banditcore.errors import (
     InvalidTypeError,
     InvalidValueError,
@@ -104,6 +105,7 @@ class Bandit:
             self._judging_clock,
             retry_for_s=self.retry_for_s,
         )
+        self._emitter = Emitter(self)
 
     def __repr__(self) -> str:
         return f"Bandit({self.name!r}, {self.store!r})"
@@ -215,6 +217,40 @@ class Bandit:
                 + ("their event ids" if again is None else f"batch_id={again!r}"),
                 batch_id=again,
             ) from error
+
+    def emit(self, events: Mapping[str, Any] | Iterable[Event] | Any) -> int:
+        """Accept events that workers will apply; returns at once unless a buffer is full.
+
+        They are sent in the background, and counted once, by `banditcore ingest --follow`.
+        `Emitter` has more to choose from than the one that is used here, which waits up to five
+        seconds for room in its buffer of a million events.
+
+        Parameters
+        ----------
+        events : mapping of columns, DataFrame, or iterable of Event
+            As in `record_batch`.
+
+        Returns
+        -------
+        int
+            How many were accepted: all.
+
+        Raises
+        ------
+        InvalidValueError, InvalidTypeError
+            An event is not valid. None was accepted.
+        BufferFullError
+            There was no room in time. Its `accepted` says how many were accepted, from the first.
+        """
+        return self._emitter.emit(events)
+
+    def flush(self, timeout_s: float | None = None) -> None:
+        """Return when the store has confirmed all emitted events; see `Emitter.flush`."""
+        self._emitter.flush(timeout_s)
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """Flush emitted events and emit no more; everything else works on. See `Emitter.close`."""
+        self._emitter.close(timeout_s)
 
     def add_arms(self, segment: str, arms: Iterable[str]) -> int:
         """Make arms candidates of a segment before they have any events.

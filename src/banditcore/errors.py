@@ -7,11 +7,13 @@ from __future__ import annotations
 
 __all__ = [
     "BanditCoreError",
+    "BufferFullError",
     "ConfigurationConflictError",
     "CorruptDataError",
     "DownloadError",
     "InvalidTypeError",
     "InvalidValueError",
+    "NotAcknowledgedError",
     "NotReadyError",
     "NumericalError",
     "PartlyAppliedError",
@@ -61,6 +63,43 @@ class PartlyAppliedError(StoreError):
 
 def _partly_applied(message: str, batch_id: str | None) -> PartlyAppliedError:
     return PartlyAppliedError(message, batch_id=batch_id)
+
+
+class BufferFullError(StoreError):
+    """Events were emitted faster than the store, or those who apply them, took them.
+
+    The first `accepted` events of the call are on their way; the others are not.
+    """
+
+    def __init__(self, message: str, *, accepted: int) -> None:
+        super().__init__(message)
+        self.accepted = accepted
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _buffer_full, (str(self), self.accepted)
+
+
+def _buffer_full(message: str, accepted: int) -> BufferFullError:
+    return BufferFullError(message, accepted=accepted)
+
+
+class NotAcknowledgedError(StoreError):
+    """The store has not confirmed emitted events. They may have arrived all the same.
+
+    `waiting` of them are still being sent, unless this comes from closing; `given_up` are not.
+    """
+
+    def __init__(self, message: str, *, waiting: int, given_up: int) -> None:
+        super().__init__(message)
+        self.waiting = waiting
+        self.given_up = given_up
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _not_acknowledged, (str(self), self.waiting, self.given_up)
+
+
+def _not_acknowledged(message: str, waiting: int, given_up: int) -> NotAcknowledgedError:
+    return NotAcknowledgedError(message, waiting=waiting, given_up=given_up)
 
 
 class StoreUnfitError(StoreError):

@@ -252,7 +252,7 @@ def decode_events(body: bytes, count: int | None = None) -> Decoded:
         return Decoded(events, np.arange(number), [])
     rejects = [Reject(row, reasons[row], _as_json(events, row)) for row in sorted(reasons)]
     kept = np.setdiff1d(np.arange(number), [reject.index for reject in rejects])
-    return Decoded(_rows(events, kept), kept, rejects)
+    return Decoded(events.rows(kept), kept, rejects)
 
 
 def _checked_header(body: bytes, count: int | None) -> tuple[int, int, int, tuple[int, ...], bool]:
@@ -410,15 +410,3 @@ def _as_json(events: EventColumns, row: int) -> bytes:
     if events.event_ids is not None:
         fields["event_id"] = events.event_ids[row]
     return json.dumps(fields).encode()
-
-
-def _rows(events: EventColumns, rows: Codes) -> EventColumns:
-    places, ids = rows.tolist(), events.event_ids
-    return EventColumns(
-        [events.segments[row] for row in places],
-        [events.arms[row] for row in places],
-        events.trials[rows],
-        events.successes[rows],
-        events.times[rows],
-        None if ids is None else [ids[row] for row in places],
-    )

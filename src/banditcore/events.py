@@ -95,6 +95,23 @@ class EventColumns:
     def __len__(self) -> int:
         return len(self.segments)
 
+    def rows(self, rows: NDArray[np.intp] | slice) -> EventColumns:
+        """Return the events of some rows, in this order."""
+
+        def some(column: list[str]) -> list[str]:
+            if isinstance(rows, slice):
+                return column[rows]
+            return list(map(column.__getitem__, rows.tolist()))
+
+        return EventColumns(
+            some(self.segments),
+            some(self.arms),
+            self.trials[rows],
+            self.successes[rows],
+            self.times[rows],
+            None if self.event_ids is None else some(self.event_ids),
+        )
+
     @classmethod
     def of(
         cls,

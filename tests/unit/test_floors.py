@@ -76,6 +76,9 @@ FLOORS = (
     ),
     (
         "recording",
+        "appending",
+        "outbox",
+        "emitting",
         "ingest",
         "refresh",
         "serving.rung",
