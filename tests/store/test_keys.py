@@ -33,6 +33,23 @@ def test_all_keys_of_a_segment_carry_one_hash_tag(bandit: str, segment: str) -> 
     assert set(tags.pop()) <= set("{}0123456789abcdef")
 
 
+@given(ids, st.integers(0, 5), ids, st.integers(0, 5), ids)
+def test_a_partition_has_keys_of_its_own_in_one_slot(
+    bandit: str, partition: int, other: str, another: int, name: str
+) -> None:
+    def of(bandit: str, partition: int) -> set[str]:
+        producer = keys.producer(bandit, partition, name.encode())
+        return {*keys.of_partition(bandit, partition), producer}
+
+    ours, theirs = of(bandit, partition), of(other, another)
+    assert (ours == theirs) == ((bandit, partition) == (other, another))
+    assert len(ours | theirs) in (5, 10)
+    assert len({key[: key.index("}")] for key in ours}) == 1
+    others = {*keys.of_bandit(bandit), *keys.of_segment(bandit, name), keys.lease(bandit, name)}
+    assert ours.isdisjoint(others)
+    assert len(others) == 4 + 5 + 1
+
+
 @given(ids, ids, ids, ids)
 def test_a_mark_belongs_to_one_source_and_partition(a: str, b: str, c: str, d: str) -> None:
     assert (keys.mark_field(a, b) == keys.mark_field(c, d)) == ((a, b) == (c, d))

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import threading
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from banditcore.errors import CorruptDataError, StoreError, StoreUnavailableError
+from banditcore.store import Store, connect, keys
+from banditcore.store.streams import (
+    START,
+    Append,
+    Appended,
+    DeadLetter,
+    Entry,
+    StreamReader,
+    StreamState,
+    advance,
+    append,
+    dead_letter,
+    dead_letters,
+    states,
+    trim,
+)
+from proxy import proxy_before
+from servers import running_server, wait_until
+
+P = b"p" * 16
+MUCH = 10**9
+
+
+def put(store: Store, sequence: int, count: int = 1, body: bytes = b"", **changes: int) -> Appended:
+    """Append one entry to partition 0."""
+    entry = Append(changes.get("partition", 0), P, sequence, count, body)
+    return append(store, "home", [entry], most_unapplied=changes.get("most", MUCH))[0]
+
+
+def fill(store: Store, counts: list[int]) -> list[Entry]:
+    """Append entries of so many events; return them as they can be read."""
+    found = []
+    for sequence, count in enumerate(counts, 1):
+        body = b"%d" % sequence
+        first = put(store, sequence, count, body).first
+        assert first is not None
+        found.append(Entry(first, count, body))
+    return found
+
+
+def entries(store: Store, after: int = START, limit: int = MUCH, partition: int = 0) -> list[Entry]:
+    with StreamReader(store, "home") as reader:
+        return reader.read({partition: after}, limit=limit).get(partition, [])
+
+
+def test_offsets_are_times_that_only_grow(any_store):
+    before = int(1e6 * any_store.server_time())
+    found = fill(any_store, [3, 50_000, 1, 1])
+    after = int(1e6 * any_store.server_time()) + 50_004
+    assert before <= found[0].first
+    for one, other in pairwise(found):
+        assert one.last < other.first <= after
+    assert found[2].first == found[1].last + 1  # the clock is still behind the 50,000
+    assert entries(any_store) == found
+
+
+def test_an_entry_that_is_sent_again_is_appended_once(any_store):
+    first = put(any_store, 1, 2)
+    assert first.word == "OK"
+    assert put(any_store, 1, 2) == Appended("ALREADY", first.first)
+    second = put(any_store, 2, 2)
+    assert put(any_store, 1, 2) == Appended("ALREADY", None)  # too old to know where
+    assert put(any_store, 2, 2) == Appended("ALREADY", second.first)
+    assert put(any_store, 9).word == "OK"  # sequences may have gaps: what was given up
+    assert [entry.first for entry in entries(any_store)][:2] == [first.first, second.first]
+    assert len(entries(any_store)) == 3
+
+
+def test_producers_and_partitions_do_not_know_of_each_other(any_store):
+    others = [Append(0, b"q" * 16, 1, 1, b"q"), Append(1, P, 1, 1, b"1"), Append(2, P, 1, 1, b"2")]
+    assert put(any_store, 1, body=b"p").word == "OK"
+    assert [each.word for each in append(any_store, "home", others, most_unapplied=MUCH)] == (
+        ["OK"] * 3
+    )
+    assert [entry.body for entry in entries(any_store)] == [b"p", b"q"]
+    assert [entry.body for entry in entries(any_store, partition=2)] == [b"2"]
+    with StreamReader(any_store, "away") as reader:
+        assert reader.read({0: START}, limit=1) == {}
+
+
+def test_a_producer_is_forgotten_after_a_day(any_store):
+    put(any_store, 1)
+    assert 86_000 < any_store.client.ttl(keys.producer("home", 0, P)) <= 86_400
+
+
+def test_a_lost_reply_doubles_nothing(any_store):
+    put(any_store, 1)
+    path = Path(any_store.url.removeprefix("unix://"))
+    with proxy_before(path) as proxy, connect(proxy.url) as unsafe:
+        proxy.lose_next_reply(b"_append")
+        with pytest.raises(StoreUnavailableError):
+            put(unsafe, 2, 3, b"once")
+        assert proxy.lost == 1
+        [_, once] = entries(any_store)
+        assert put(unsafe, 2, 3, b"once") == Appended("ALREADY", once.first)
+    assert [entry.body for entry in entries(any_store)] == [b"", b"once"]
+
+
+def test_a_partition_takes_no_more_than_it_should(any_store):
+    assert put(any_store, 1, 9, most=10).word == "OK"
+    assert put(any_store, 2, 9, most=10).word == "OK"  # the one that goes beyond
+    assert put(any_store, 3, 9, most=10) == Appended("FULL", None, 18)
+    assert put(any_store, 3, 9, most=10, partition=1).word == "OK"
+    assert put(any_store, 1, 9, most=10).word == "ALREADY"  # known, full or not
+    [one, _] = entries(any_store)
+    trim(any_store, "home", 0, applied=one.first + 7, retain_s=3600)
+    assert put(any_store, 3, 9, most=10) == Appended("FULL", None, 10)
+    trim(any_store, "home", 0, applied=one.last, retain_s=3600)
+    assert put(any_store, 3, 9, most=10).word == "OK"
+    assert len(entries(any_store)) == 3
+
+
+def test_reading_ends_with_the_entry_that_reaches_the_limit(any_store):
+    found = fill(any_store, [2] * 20)
+    for limit, wanted in ((1, 1), (2, 1), (3, 2), (16, 8), (17, 9), (32, 16), (39, 20), (99, 20)):
+        assert entries(any_store, limit=limit) == found[:wanted]
+
+
+def test_reading_goes_on_after_any_offset(any_store):
+    found = fill(any_store, [1, 3, 1, 2])
+    around = [entry.first + i for entry in found for i in range(-1, entry.count + 1)]
+    for after in (START, *around):
+        assert entries(any_store, after) == [entry for entry in found if entry.last > after]
+
+
+def test_a_read_is_limited_in_entries_too(store):
+    pipeline = store.client.pipeline()
+    for i in range(1, 5001):
+        pipeline.xadd(keys.of_partition("home", 0).stream, {"b": "x"}, id=f"{i}-1")
+    pipeline.execute()
+    assert len(entries(store)) == 4096
+    assert entries(store, 4096)[0] == Entry(4097, 1, b"x")
+
+
+def test_what_no_producer_has_appended_is_refused(store):
+    store.client.xadd(keys.of_partition("home", 0).stream, {"b": "x"}, id="5-0")
+    with pytest.raises(CorruptDataError, match="5-0"):
+        entries(store)
+
+
+def test_a_reader_waits_for_the_first_of_its_partitions(any_store):
+    with StreamReader(any_store, "home") as reader:
+        started = threading.Event()
+        found = []
+
+        def read() -> None:
+            reader.read({0: START}, limit=1, wait_s=0.001)  # opens the connection
+            started.set()
+            found.append(reader.read({0: START, 1: START}, limit=5, wait_s=5))
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        assert started.wait(20)
+        wait_until(lambda: any_store.client.info("clients")["blocked_clients"], "nobody waits")
+        put(any_store, 1, body=b"late", partition=1)
+        thread.join(20)
+        [read_by_it] = found
+        assert {p: [e.body for e in each] for p, each in read_by_it.items()} == {1: [b"late"]}
+
+
+def test_a_reader_may_wait_longer_than_the_store_for_a_reply(any_store):
+    with connect(any_store.url, timeout_s=0.1) as hasty, StreamReader(hasty, "home") as reader:
+        assert reader.read({0: START}, limit=1, wait_s=0.4) == {}
+        end = put(any_store, 1).first
+        assert reader.read({0: end}, limit=1, wait_s=0.2) == {}
+        assert reader.read({}, limit=1, wait_s=1) == {}
+
+
+def test_a_server_that_hangs_ends_the_wait(store):
+    with running_server() as server, connect(server.url) as other:
+        reader = StreamReader(other, "home")
+        reader.read({0: START}, limit=1, wait_s=0.001)
+        server.process.kill()
+        server.process.wait()
+        with pytest.raises(StoreUnavailableError):
+            reader.read({0: START}, limit=1, wait_s=1)
+        reader.close()
+        reader.close()
+
+
+def test_what_is_applied_is_removed_when_it_is_old(any_store):
+    found = fill(any_store, [2, 2, 2, 2])
+    assert trim(any_store, "home", 0, applied=found[1].last, retain_s=3600) == 0
+    assert states(any_store, "home", [0]) == [
+        StreamState(found[3].last, found[1].last, 4, entries=4, dead=0)
+    ]
+    assert trim(any_store, "home", 0, applied=found[2].first, retain_s=0) == 2
+    assert entries(any_store) == found[2:]  # half of it is still to be applied
+    assert states(any_store, "home", [0])[0].unapplied == 3
+    assert trim(any_store, "home", 0, applied=found[2].first, retain_s=0) == 0
+    # Counts that went back in time have more to be applied, as far as it is kept.
+    trim(any_store, "home", 0, applied=found[1].last, retain_s=0)
+    assert states(any_store, "home", [0])[0].applied == found[1].last
+    assert trim(any_store, "home", 0, applied=found[3].last + 99, retain_s=0) == 2
+    assert entries(any_store) == []
+    assert states(any_store, "home", [0])[0].unapplied == 0
+
+
+def test_trimming_a_stream_that_does_not_exist(any_store):
+    assert trim(any_store, "home", 0, applied=START, retain_s=0) == 0
+    assert states(any_store, "home", [0, 1]) == [StreamState(0, 0, 0, 0, 0)] * 2
+
+
+def test_new_offsets_are_larger_than_a_mark_that_is_ahead(any_store):
+    [entry] = fill(any_store, [3])
+    assert advance(any_store, "home", 0, beyond=entry.last - 1) == entry.last
+    ahead = entry.last + 10**12
+    assert advance(any_store, "home", 0, beyond=ahead) == ahead
+    assert put(any_store, 2, 2).first == ahead + 1
+    assert put(any_store, 3, 2).first == ahead + 3
+    assert [each.first for each in entries(any_store, ahead)] == [ahead + 1, ahead + 3]
+
+
+def test_offsets_end_where_numbers_of_the_server_do(any_store):
+    last = 2**53 - 1
+    with pytest.raises(StoreError, match="2\\^53"):
+        advance(any_store, "home", 0, beyond=last + 1)
+    assert advance(any_store, "home", 0, beyond=last - 4) == last - 4
+    assert put(any_store, 1, 3).first == last - 3
+    with pytest.raises(StoreError, match="no offsets are left"):
+        put(any_store, 2, 1)
+    assert [entry.last for entry in entries(any_store)] == [last - 1]
+
+
+def test_dead_letters_are_kept_once_an_offset_in_any_order(any_store):
+    letters = [DeadLetter(i, f"why {i} ü", bytes([i % 256, 0, 255])) for i in (5, 2**52 + 1, 3)]
+    assert dead_letter(any_store, "home", 0, letters) == 3
+    again = [DeadLetter(4, "new", b""), DeadLetter(5, "another", b"x"), DeadLetter(4, "", b"")]
+    assert dead_letter(any_store, "home", 0, again) == 1
+    assert dead_letter(any_store, "home", 0, []) == 0
+    found = dead_letters(any_store, "home", 0)
+    assert found == [letters[2], again[0], letters[0], letters[1]]
+    assert dead_letters(any_store, "home", 0, after=4, limit=1) == [letters[0]]
+    assert states(any_store, "home", [0])[0].dead == 4
+    assert dead_letters(any_store, "home", 1) == []
+
+
+def test_a_reason_may_hold_what_utf8_cannot(any_store):
+    dead_letter(any_store, "home", 0, [DeadLetter(1, "\ud800", b"")])
+    assert dead_letters(any_store, "home", 0) == [DeadLetter(1, "\\ud800", b"")]
+
+
+def test_the_oldest_of_many_dead_letters_go(any_store):
+    letters = [DeadLetter(i, "", bytes(100)) for i in range(2500)]
+    assert dead_letter(any_store, "home", 0, letters, most=1200) == 2500
+    kept = dead_letters(any_store, "home", 0, limit=MUCH)
+    assert [letter.offset for letter in kept] == list(range(1300, 2500))
+    dead_letter(any_store, "home", 0, [DeadLetter(9999, "", bytes(100))], most_bytes=1120)
+    kept = dead_letters(any_store, "home", 0, limit=MUCH)
+    assert [letter.offset for letter in kept] == [*range(2491, 2500), 9999]  # 112 bytes each
+    assert states(any_store, "home", [0])[0].dead == 2501
+    large = DeadLetter(10_000, "", bytes(5000))
+    dead_letter(any_store, "home", 0, [large], most_bytes=1120)
+    assert dead_letters(any_store, "home", 0, limit=MUCH) == [large]
+    dead_letter(any_store, "home", 0, [DeadLetter(10_001, "", b"")], most_bytes=1120)
+    assert [letter.offset for letter in dead_letters(any_store, "home", 0)] == [10_001]
