@@ -125,6 +125,7 @@ def test_a_lost_reply_leaves_the_lease_with_its_owner(store):
         assert lease(store).acquire()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_is_not_the_owner_that_its_parent_is(store):
     ours = lease(store)
     assert ours.acquire()

@@ -22,17 +22,24 @@ from banditcore import (
     import_bandit,
     verify_store,
 )
+from banditcore.store import streams
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
 ROLES = ("serving", "reporting", "writing", "maintaining")
 
 
+def _row(name: str) -> list[str]:
+    row = next(line for line in GUIDE.splitlines() if line.startswith(f"| {name} |"))
+    return re.findall(r"`([^`]*)`", row)[-1].replace("\\|", "|").split()
+
+
 def rules(role: str) -> list[str]:
     """Return the ACL of a role, those of the roles it extends included."""
+    if role == "emitting":
+        return _row(role)
     words: list[str] = []
     for name in ROLES:
-        row = next(line for line in GUIDE.splitlines() if line.startswith(f"| {name} |"))
-        words += re.findall(r"`([^`]*)`", row)[-1].replace("\\|", "|").split()
+        words += _row(name)
         if name == role:
             return words
     raise AssertionError(role)
@@ -51,7 +58,7 @@ def login(any_store: Store) -> Iterator[Callable[[str], Store]]:
     yield as_role
     for store in opened:
         store.close()
-    for role in ROLES:
+    for role in (*ROLES, "emitting"):
         any_store.client.execute_command("ACL", "DELUSER", role)
 
 
@@ -96,3 +103,13 @@ def test_maintaining_can_verify_move_and_remove(
     assert verify_store(store).findings == ()
     with pytest.raises(StoreError, match="refused a command"):
         forget_segment(Bandit("home", login("writing")), "IN/m")
+
+
+def test_a_service_that_emits_can_do_that_only(login: Callable[[str], Store]) -> None:
+    bandit = Bandit("home", login("emitting"))
+    assert bandit.emit({"segment": ["IN/m"], "arm": ["a"], "reward": [1]}) == 1
+    bandit.close()
+    with pytest.raises(StoreUnfitError, match="ACL"):
+        bandit.segments()
+    with pytest.raises(StoreError, match="can't run this command"):
+        streams.trim(bandit.store, "home", 0, applied=1, retain_s=0)

@@ -1,0 +1,481 @@
+from __future__ import annotations
+
+import gc
+import logging
+import multiprocessing as mp
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from banditcore import (
+    Bandit,
+    BufferFullError,
+    ConfigurationConflictError,
+    Emitter,
+    EmitterStats,
+    Event,
+    InvalidTypeError,
+    InvalidValueError,
+    NotAcknowledgedError,
+    Store,
+    StoreError,
+    connect,
+    outbox,
+)
+from banditcore.event_format import MAX_EVENTS, decode_events
+from banditcore.store import partitions
+from banditcore.store.streams import START, StreamReader, states, trim
+from proxy import proxy_before
+from servers import RunningServer, running_server, wait_until
+
+FOREVER_S = 3600.0
+PATIENCE_S = 20.0
+
+
+def events(segment: str, *arms: str | int) -> dict[str, list[str]]:
+    return {
+        "segment": [segment] * len(arms),
+        "arm": [str(arm) for arm in arms],
+        "reward": [0] * len(arms),
+    }
+
+
+def arrived(store: Store) -> dict[str, list[str]]:
+    """Return segment -> arms, in the order of their offsets."""
+    found: dict[str, list[str]] = {}
+    with StreamReader(store, "home") as reader:
+        for partition in range(partitions.load(store, "home") or 0):
+            offsets = [START]
+            for entry in reader.read({partition: START}, limit=10**9).get(partition, []):
+                decoded = decode_events(entry.body, entry.count)
+                offsets += (entry.first + decoded.index).tolist()
+                for segment, arm in zip(decoded.events.segments, decoded.events.arms, strict=True):
+                    found.setdefault(segment, []).append(arm)
+            assert offsets == sorted(set(offsets))
+    return found
+
+
+@contextmanager
+def stopped(server: RunningServer) -> Iterator[None]:
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+
+
+@contextmanager
+def hasty() -> Iterator[tuple[RunningServer, Store]]:
+    """A server of its own for a test that harms it, and a store that does not wait long."""
+    with running_server() as server, connect(server.url, timeout_s=0.2) as store:
+        yield server, store
+
+
+def buffering(store: Store, **options: object) -> Emitter:
+    """Return an emitter that sends nothing unless it is flushed or full."""
+    return Emitter(Bandit("home", store), flush_every_s=FOREVER_S, **options)
+
+
+def test_what_is_emitted_arrives_once_and_in_order(any_store):
+    bandit = Bandit("home", any_store)
+    for i in range(30):
+        assert bandit.emit(events(f"s{i % 7}", *range(10 * i, 10 * i + 10))) == 10
+    assert bandit.emit([Event("", "global", 1.0)]) == 1
+    assert bandit.emit([]) == 0
+    bandit.flush()
+    found = arrived(any_store)
+    assert found.pop("") == ["global"]
+    assert found == {
+        f"s{j}": [str(a) for i in range(j, 30, 7) for a in range(10 * i, 10 * i + 10)]
+        for j in range(7)
+    }
+    assert bandit.emit(events("s0", "last")) == 1
+    bandit.close()
+    assert arrived(any_store)["s0"][-1] == "last"
+    with pytest.raises(StoreError, match="closed"):
+        bandit.emit(events("s0", "too late"))
+    bandit.close()
+
+
+def test_everything_about_an_event_arrives(store):
+    with Emitter(Bandit("home", store, clock=lambda: 1.8e9), partitions=1) as emitter:
+        emitter.emit([Event("IN", "a", 0.25, 0.0, 1.7e9 + 0.5, "id")])
+        emitter.emit([Event("IN", "b", 2.0, 3.0)])
+        emitter.emit([Event("IN", "c", 1.0, event_id="ü")])
+    with StreamReader(store, "home") as reader:
+        found = reader.read({0: START}, limit=9)[0]
+    rows = []
+    for entry in found:
+        got = decode_events(entry.body, entry.count).events
+        numbers = (got.trials.tolist(), got.successes.tolist(), got.times.tolist())
+        rows += zip(got.arms, *numbers, got.event_ids or [None], strict=True)
+    assert rows == [
+        ("a", 0.0, 0.25, 1.7e9 + 0.5, "id"),
+        ("b", 3.0, 2.0, 1.8e9, None),
+        ("c", 1.0, 1.0, 1.8e9, "ü"),
+    ]
+
+
+def test_they_are_sent_without_being_flushed(store):
+    emitter = Emitter(Bandit("home", store), flush_every_s=0.01)
+    emitter.emit(events("IN", "a"))
+    wait_until(lambda: emitter.stats.acknowledged == 1, "nothing is sent")
+    assert arrived(store) == {"IN": ["a"]}
+    many = buffering(store)
+    many.emit(events("US", *range(MAX_EVENTS)))  # as many as an entry holds: no need to wait
+    wait_until(lambda: many.stats.acknowledged == MAX_EVENTS, "nothing is sent")
+
+
+def test_threads_share_an_emitter(store):
+    with Emitter(Bandit("home", store), flush_every_s=0.001, max_events=64) as emitter:
+
+        def work(thread: int) -> int:
+            return sum(
+                emitter.emit(events(f"s{i % 3}", *(f"{thread} {i} {j}" for j in range(20))))
+                for i in range(60)
+            )
+
+        with ThreadPoolExecutor(4) as threads:
+            assert list(threads.map(work, range(4))) == [1200] * 4
+        emitter.flush()
+        assert emitter.stats == EmitterStats(4800, 4800, 0, 0, 0)
+    found = arrived(store)
+    assert sum(map(len, found.values())) == 4800
+    for thread in range(4):
+        for segment in range(3):
+            own = [arm for arm in found[f"s{segment}"] if arm.startswith(f"{thread} ")]
+            assert own == [f"{thread} {i} {j}" for i in range(segment, 60, 3) for j in range(20)]
+
+
+def test_a_lost_reply_doubles_nothing(any_store):
+    partitions.agree(any_store, "home", 2)
+    path = Path(any_store.url.removeprefix("unix://"))
+    with (
+        proxy_before(path) as proxy,
+        connect(proxy.url) as unsafe,
+        Emitter(Bandit("home", unsafe), flush_every_s=0.001) as emitter,
+    ):
+        emitter.emit(events("s0", "first"))
+        emitter.flush()
+        for i in range(20):
+            proxy.lose_next_reply(b"_append")
+            emitter.emit([Event("s0", str(i)), Event("s1", str(i))])
+            emitter.flush(PATIENCE_S)
+        assert proxy.lost == 20
+    numbers = [str(i) for i in range(20)]
+    assert arrived(any_store) == {"s0": ["first", *numbers], "s1": numbers}
+
+
+def test_a_server_that_hangs_gets_each_event_once_when_it_goes_on():
+    with hasty() as (server, store):
+        emitter = Emitter(Bandit("home", store))
+        with stopped(server):
+            assert emitter.emit(events("IN", *range(5))) == 5
+            with pytest.raises(NotAcknowledgedError, match="did not answer in time") as caught:
+                emitter.flush(0.7)
+            assert (caught.value.waiting, caught.value.given_up) == (5, 0)
+            assert emitter.stats == EmitterStats(5, 0, 0, 5, 0)
+        emitter.flush(PATIENCE_S)
+        with stopped(server):
+            for arm in range(5, 300):
+                emitter.emit(events("IN", arm))
+            with pytest.raises(NotAcknowledgedError):
+                emitter.flush(0.7)
+        emitter.close(PATIENCE_S)
+        assert emitter.stats == EmitterStats(300, 300, 0, 0, 0)
+        assert arrived(store) == {"IN": [str(arm) for arm in range(300)]}
+        # What waited meanwhile went together.
+        assert sum(state.entries for state in states(store, "home", range(4))) < 10
+
+
+def test_what_fails_for_too_long_is_given_up_and_said(caplog):
+    dropped = []
+    with hasty() as (server, store):
+        emitter = Emitter(
+            Bandit("home", store),
+            retry_for_s=0.0,
+            on_drop=lambda count, reason: dropped.append((count, reason)),
+        )
+        emitter.emit(events("IN", "good"))
+        emitter.flush(PATIENCE_S)
+        server.process.kill()
+        server.process.wait()
+        emitter.emit(events("IN", 1, 2, 3))
+        wait_until(lambda: emitter.stats.given_up == 3, "nothing is given up")
+        assert emitter.stats == EmitterStats(4, 1, 3, 0, 0)
+        with pytest.raises(NotAcknowledgedError, match="cannot be reached") as caught:
+            emitter.flush(PATIENCE_S)
+        assert (caught.value.waiting, caught.value.given_up) == (0, 3)
+        assert isinstance(caught.value.__cause__, StoreError)
+        emitter.flush(PATIENCE_S)  # said once
+        emitter.emit(events("IN", 4))
+        with pytest.raises(NotAcknowledgedError, match="not sent any more") as caught:
+            emitter.close(PATIENCE_S)
+        assert (caught.value.waiting, caught.value.given_up) == (0, 1)
+    assert dropped == [(3, "the store failed for 0.0 s"), (1, "the store failed for 0.0 s")]
+    assert [r.getMessage() for r in caplog.records] == [
+        "bandit 'home': 3 events are lost: the store failed for 0.0 s"  # once a minute
+    ]
+
+
+def test_a_callback_that_fails_does_not_stop_the_emitter(caplog):
+    def fail(count: int, reason: str) -> None:
+        raise ZeroDivisionError
+
+    with hasty() as (server, store):
+        emitter = Emitter(Bandit("home", store), retry_for_s=0.0, on_drop=fail)
+        emitter.emit(events("IN", 1))
+        emitter.flush(PATIENCE_S)
+        with stopped(server):
+            emitter.emit(events("IN", 2))
+            wait_until(lambda: emitter.stats.given_up == 1, "nothing is given up")
+        emitter.emit(events("IN", 3))
+        with pytest.raises(NotAcknowledgedError):
+            emitter.close(PATIENCE_S)
+        assert emitter.stats.acknowledged == 2
+        assert arrived(store)["IN"] in (["1", "3"], ["1", "2", "3"])  # 2 may have arrived
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_closing_says_what_is_not_confirmed():
+    with hasty() as (server, store), stopped(server):
+        emitter = Emitter(Bandit("home", store))
+        emitter.emit(events("IN", 1, 2, 3))
+        with pytest.raises(NotAcknowledgedError, match="3 events of bandit 'home'") as caught:
+            emitter.close(0.3)
+        assert (caught.value.waiting, caught.value.given_up) == (3, 0)
+        emitter.close()
+
+
+def test_blocking_waits_for_room_then_says_how_many_were_accepted():
+    with hasty() as (server, store):
+        emitter = Emitter(Bandit("home", store), max_events=10, block_for_s=0.1)
+        with stopped(server):
+            with pytest.raises(BufferFullError, match="10 of 12 were accepted") as caught:
+                emitter.emit(events("IN", *range(12)))
+            assert caught.value.accepted == 10
+            with pytest.raises(BufferFullError) as caught:
+                emitter.emit(events("IN", "x"))
+            assert caught.value.accepted == 0
+        emitter.flush(PATIENCE_S)
+        patient = Emitter(Bandit("home", store), max_events=10, block_for_s=PATIENCE_S)
+        with stopped(server), ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(patient.emit, events("US", *range(35)))
+            wait_until(lambda: patient.stats.accepted == 10, "nothing is accepted")
+            assert not waiting.done()
+            server.process.send_signal(signal.SIGCONT)
+            assert waiting.result(PATIENCE_S) == 35
+        patient.close(PATIENCE_S)
+        found = arrived(store)
+        assert found == {"IN": [str(i) for i in range(10)], "US": [str(i) for i in range(35)]}
+
+
+def test_raising_accepts_all_or_nothing(store):
+    emitter = buffering(store, when_full="raise", max_events=10)
+    assert emitter.emit(events("IN", *range(7))) == 7
+    with pytest.raises(BufferFullError) as caught:
+        emitter.emit(events("IN", *range(7, 11)))
+    assert caught.value.accepted == 0
+    assert emitter.emit(events("IN", *range(7, 10))) == 3
+    emitter.close()
+    assert arrived(store) == {"IN": [str(i) for i in range(10)]}
+    assert emitter.stats.dropped == 0
+
+
+def test_dropping_counts_and_warns_once_a_minute(store, caplog):
+    dropped = []
+    emitter = buffering(
+        store, when_full="drop", max_events=3, on_drop=lambda n, why: dropped.append((n, why))
+    )
+    assert emitter.emit(events("IN", 1, 2)) == 2
+    assert emitter.emit(events("IN", 3, 4, 5)) == 1
+    assert emitter.emit(events("IN", 6)) == 0
+    assert emitter.stats == EmitterStats(3, 0, 0, 3, 3)
+    emitter.close()
+    assert arrived(store) == {"IN": ["1", "2", "3"]}
+    assert dropped == [(2, "the buffer was full"), (1, "the buffer was full")]
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == "bandit 'home': 2 events are lost: the buffer was full"
+
+
+def test_the_buffer_is_bounded_in_bytes(store):
+    emitter = buffering(store, when_full="drop", max_bytes=1 << 20)
+    arms = [f"{i:0200}" for i in range(10_000)]
+    accepted = emitter.emit(events("IN", *arms))
+    assert accepted == (1 << 20) // (80 + 2 + 200)
+    emitter.flush()
+    assert emitter.emit(events("US", *arms)) == accepted
+    emitter.close()
+    assert arrived(store) == {"IN": arms[:accepted], "US": arms[:accepted]}
+
+
+def test_a_partition_that_is_full_does_not_hold_up_the_others(any_store):
+    partitions.agree(any_store, "home", 2)
+    full, other = sorted(["s0", "s1"], key=lambda segment: partitions.partition_of(segment, 2))
+    assert partitions.partition_of(other, 2) == 1
+    emitter = Emitter(Bandit("home", any_store), flush_every_s=0.001, most_unapplied=2)
+    emitter.emit(events(full, 1, 2))
+    emitter.flush(PATIENCE_S)
+    emitter.emit(events(full, 3, 4))
+    emitter.emit(events(other, 1))
+    wait_until(lambda: emitter.stats.acknowledged == 3, "the other is held up")
+    with pytest.raises(NotAcknowledgedError, match="check their workers") as caught:
+        emitter.flush(0.2)
+    assert caught.value.waiting == 2
+    assert arrived(any_store) == {full: ["1", "2"], other: ["1"]}
+    [state] = states(any_store, "home", [0])
+    trim(any_store, "home", 0, applied=state.end, retain_s=3600)
+    emitter.flush(PATIENCE_S)
+    assert arrived(any_store) == {full: ["1", "2", "3", "4"], other: ["1"]}
+    emitter.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_has_a_buffer_of_its_own(store):
+    bandit = Bandit("home", store)
+    emitter = buffering(store)
+    emitter.emit(events("IN", "parent 1"))
+    bandit.emit(events("US", "parent"))
+    bandit.flush()
+
+    def child() -> None:
+        assert emitter.stats == EmitterStats(0, 0, 0, 0, 0)
+        emitter.emit(events("IN", "child"))
+        emitter.close(PATIENCE_S)
+        bandit.emit(events("US", "child"))
+        bandit.close(PATIENCE_S)
+
+    process = mp.get_context("fork").Process(target=child)
+    process.start()
+    process.join(30)
+    assert process.exitcode == 0
+    assert arrived(store) == {"IN": ["child"], "US": ["parent", "child"]}
+    emitter.emit(events("IN", "parent 2"))
+    emitter.close()
+    assert arrived(store)["IN"] == ["child", "parent 1", "parent 2"]
+    producers = list(store.client.scan_iter("bc:*:e:*"))
+    assert len(producers) == len(set(producers)) == 4
+
+
+SCRIPT = """
+import sys
+from banditcore import Bandit, connect, emitting
+emitting._EXIT_S = 0.3
+store = connect(sys.argv[1], timeout_s=0.2)
+bandit = Bandit("home", store)
+bandit.emit({"segment": ["IN"] * 3, "arm": ["a", "b", "c"], "reward": [0, 0, 0]})
+if sys.argv[2] == "closed":
+    store.close()
+"""
+
+
+def run_script(url: str, how: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, url, how],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stderr
+
+
+def test_what_is_buffered_at_exit_is_sent(store):
+    assert run_script(store.url, "open") == ""
+    assert arrived(store) == {"IN": ["a", "b", "c"]}
+
+
+def test_what_cannot_be_sent_at_exit_is_said(store):
+    said = run_script(store.url, "closed")
+    assert said.startswith("at exit: 3 events of bandit 'home' are not confirmed (the store")
+    assert "is closed" in said
+    assert arrived(store) == {}
+
+
+def test_another_number_of_partitions_is_refused(store):
+    with Emitter(Bandit("home", store), partitions=3) as emitter:
+        emitter.emit(events("IN", *range(9)))
+    assert partitions.load(store, "home") == 3
+    emitter = buffering(store, partitions=5)
+    emitter.emit(events("IN", "x"))
+    for _ in range(2):
+        with pytest.raises(ConfigurationConflictError, match="have 3"):
+            emitter.flush()
+        with pytest.raises(ConfigurationConflictError, match="have 3"):
+            emitter.emit(events("IN", "y"))
+    with pytest.raises(NotAcknowledgedError, match="have 3") as caught:
+        emitter.close()
+    assert caught.value.waiting == 1
+
+
+def test_an_emitter_that_nobody_uses_goes_away(store, monkeypatch):
+    monkeypatch.setattr(outbox, "_IDLE_S", 0.01)
+    before = threading.active_count()
+    emitter = Emitter(Bandit("home", store), flush_every_s=0.001)
+    for i in range(3):
+        emitter.emit(events("IN", i))
+        emitter.flush(PATIENCE_S)
+        wait_until(lambda: threading.active_count() == before, "the thread does not end")
+    assert arrived(store) == {"IN": ["0", "1", "2"]}
+    assert len(list(store.client.scan_iter("bc:*:e:*"))) == 1  # the same producer goes on
+    gone = weakref.ref(emitter)
+    del emitter
+    gc.collect()
+    assert gone() is None
+
+
+def test_an_event_that_is_not_valid_changes_nothing(store):
+    emitter = buffering(store)
+    with pytest.raises(InvalidValueError, match="arm"):
+        emitter.emit(events("IN", "a", ""))
+    with pytest.raises(InvalidValueError, match="ahead of the clock"):
+        emitter.emit([Event("IN", "a", time=9e9)])
+    assert emitter.stats == EmitterStats(0, 0, 0, 0, 0)
+    emitter.close()
+    assert store.client.keys() == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"when_full": "wait"},
+        {"block_for_s": -1},
+        {"block_for_s": "1"},
+        {"flush_every_s": 0},
+        {"retry_for_s": 86_400},
+        {"retry_for_s": float("nan")},
+        {"max_events": 0},
+        {"max_bytes": 1000},
+        {"most_unapplied": 0},
+        {"on_drop": 1},
+    ],
+)
+def test_options_that_cannot_be(store, options):
+    with pytest.raises((InvalidValueError, InvalidTypeError), match=next(iter(options))):
+        Emitter(Bandit("home", store), **options)
+
+
+def test_a_flush_has_no_negative_time(store):
+    emitter = Emitter(Bandit("home", store))
+    for call in (emitter.flush, emitter.close):
+        with pytest.raises(InvalidValueError, match="timeout_s"):
+            call(-1)
+    assert emitter.emit(events("IN", "a")) == 1  # it is still open
+    emitter.close()
+
+
+def test_many_events_of_one_call_stay_in_order(store):
+    arms = [str(i) for i in range(2 * MAX_EVENTS + 1)]
+    with Emitter(Bandit("home", store), partitions=1) as emitter:
+        assert emitter.emit(events("IN", *arms)) == len(arms)
+    assert arrived(store) == {"IN": arms}
+    assert states(store, "home", [0])[0].entries >= 3
