@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import multiprocessing as mp
 import signal
 import subprocess
@@ -30,7 +31,9 @@ from banditcore import (
     connect,
     outbox,
 )
+from banditcore.appending import Appender, Sent
 from banditcore.event_format import MAX_EVENTS, decode_events
+from banditcore.events import EventColumns
 from banditcore.store import partitions
 from banditcore.store.streams import START, StreamReader, states, trim
 from proxy import proxy_before
@@ -52,12 +55,14 @@ def arrived(store: Store) -> dict[str, list[str]]:
     """Return segment -> arms, in the order of their offsets."""
     found: dict[str, list[str]] = {}
     with StreamReader(store, "home") as reader:
-        for partition in range(partitions.load(store, "home") or 0):
+        number = partitions.load(store, "home") or 0
+        for partition in range(number):
             offsets = [START]
             for entry in reader.read({partition: START}, limit=10**9).get(partition, []):
                 decoded = decode_events(entry.body, entry.count)
                 offsets += (entry.first + decoded.index).tolist()
                 for segment, arm in zip(decoded.events.segments, decoded.events.arms, strict=True):
+                    assert partitions.partition_of(segment, number) == partition
                     found.setdefault(segment, []).append(arm)
             assert offsets == sorted(set(offsets))
     return found
@@ -276,6 +281,39 @@ def test_blocking_waits_for_room_then_says_how_many_were_accepted():
         patient.close(PATIENCE_S)
         found = arrived(store)
         assert found == {"IN": [str(i) for i in range(10)], "US": [str(i) for i in range(35)]}
+
+
+def test_waiting_for_room_makes_room(store):
+    emitter = buffering(store, max_events=10, block_for_s=PATIENCE_S)
+    assert emitter.emit(events("IN", *range(35))) == 35
+    emitter.close()
+    assert arrived(store) == {"IN": [str(i) for i in range(35)]}
+
+
+def test_a_full_partition_is_left_alone_for_a_while():
+    with hasty() as (server, store):
+        appender = Appender(store, "home", 1, most_unapplied=2, retry_for_s=FOREVER_S)
+        assert appender.due_s() == math.inf
+        for arm in ("a", "b"):
+            appender.take(EventColumns.of(events("IN", arm, arm), now=1.8e9))
+        assert appender.due_s() == 0
+        with stopped(server):
+            assert isinstance(appender.send().error, StoreError)
+            assert appender.due_s() == 0
+        [partition] = appender._partitions
+        partition.pause_s = FOREVER_S
+        assert partition.packed[0].failing_since is not None
+        # Both were taken before the first was packed, so they are one entry.
+        assert appender.send() == Sent(acknowledged=4)
+        appender.take(EventColumns.of(events("IN", "c"), now=1.8e9))
+        with stopped(server):
+            assert isinstance(appender.send().error, StoreError)
+        assert appender.send() == Sent(full=1)
+        assert partition.packed[0].failing_since is None  # the store works
+        assert FOREVER_S - PATIENCE_S < appender.due_s() <= FOREVER_S
+        before = store.client.info("commandstats")["cmdstat_fcall"]["calls"]
+        assert appender.send() == Sent()
+        assert store.client.info("commandstats")["cmdstat_fcall"]["calls"] == before
 
 
 def test_raising_accepts_all_or_nothing(store):

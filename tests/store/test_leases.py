@@ -45,6 +45,9 @@ def test_an_owner_that_asks_again_stays_the_same(any_store):
     epoch = ours.epoch
     assert ours.acquire()
     assert ours.epoch == epoch
+    ours.release()  # but then it was nobody's
+    assert ours.acquire()
+    assert ours.epoch > epoch
 
 
 def test_a_lease_runs_out(any_store):

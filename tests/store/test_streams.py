@@ -161,6 +161,9 @@ def test_a_reader_waits_for_the_first_of_its_partitions(any_store):
         thread.start()
         assert started.wait(20)
         wait_until(lambda: any_store.client.info("clients")["blocked_clients"], "nobody waits")
+        later = any_store.server_time() + 0.3
+        wait_until(lambda: any_store.server_time() > later, "time stands still")
+        assert any_store.client.info("clients")["blocked_clients"] == 1  # still
         put(any_store, 1, body=b"late", partition=1)
         thread.join(20)
         [read_by_it] = found

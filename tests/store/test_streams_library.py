@@ -101,6 +101,15 @@ def test_a_key_of_another_type_is_an_error_and_changes_nothing(
     assert any_store.client.dump(key) == before
 
 
+def test_a_stream_is_not_trimmed_when_that_cannot_be_noted(any_store: Store) -> None:
+    library.run(any_store, [CALLS["append"]])
+    any_store.client.set(KEYS.offsets, "not a hash")
+    before = everything(any_store)
+    with pytest.raises(StoreError):
+        library.run(any_store, [stream_library.trim(KEYS, applied=2**52, retain_us=0)])
+    assert everything(any_store) == before
+
+
 @pytest.mark.parametrize("name", sorted(set(CALLS) - {"read"}))
 def test_a_full_server_refuses_each_write_whole(any_store: Store, name: str) -> None:
     streams.append(

@@ -133,6 +133,18 @@ def test_a_place_outside_its_table_is_refused() -> None:
         decode_events(sealed(bytes(body)))
 
 
+def test_nothing_may_follow_the_last_section() -> None:
+    with pytest.raises(CorruptDataError, match="sections"):
+        decode_events(sealed(encode_events(SMALL) + b"\0"))
+
+
+def test_the_length_is_checked_before_the_rest_is_read() -> None:
+    body = encode_events(SMALL)
+    for each in (body[:-1], body + b"\0", body[:20], b""):
+        with pytest.raises(CorruptDataError, match="the length of the body"):
+            decode_events(each)
+
+
 def test_a_newer_schema_is_not_taken_for_damage() -> None:
     body = encode_events(SMALL)
     with pytest.raises(ConfigurationConflictError, match="upgrade"):

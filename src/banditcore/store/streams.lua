@@ -172,7 +172,6 @@ local function dead_letter(keys, args)
   local dead, offsets = keys[1], keys[2]
   local most, most_bytes = tonumber(args[1]), tonumber(args[2])
   local bytes, written = numbers(offsets, 'dead_bytes')[1], 0
-  redis.call('ZCARD', dead) -- a key of another type fails here, before any write
   for i = 3, #args do
     local low, high = struct.unpack('<I4I4', args[i])
     local offset = decimal(high * 4294967296 + low)
@@ -181,7 +180,7 @@ local function dead_letter(keys, args)
       bytes, written = bytes + #args[i], written + 1
     end
   end
-  local kept = redis.call('ZCARD', dead)
+  local kept = redis.call('ZCARD', dead) -- a key of another type fails here at the latest
   while kept > most or (bytes > most_bytes and kept > 1) do
     bytes = bytes - #redis.call('ZPOPMIN', dead)[1]
     kept = kept - 1
