@@ -301,10 +301,10 @@ def test_a_full_partition_is_left_alone_for_a_while():
             assert isinstance(appender.send().error, StoreError)
             assert appender.due_s() == 0
         [partition] = appender._partitions
-        partition.pause_s = FOREVER_S
         assert partition.packed[0].failing_since is not None
         # Both were taken before the first was packed, so they are one entry.
         assert appender.send() == Sent(acknowledged=4)
+        partition.pause_s = FOREVER_S
         appender.take(EventColumns.of(events("IN", "c"), now=1.8e9))
         with stopped(server):
             assert isinstance(appender.send().error, StoreError)
