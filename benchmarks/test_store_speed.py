@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import banditcore as bc
+from banditcore.event_format import decode_events, encode_events
+from banditcore.events import EventColumns
 
 EVENTS, SEGMENTS, ARMS = 50_000, 100, 1_000
 
@@ -29,6 +31,27 @@ def test_record_batch(benchmark, store: bc.Store, batch: dict[str, object]) -> N
     bandit.record_batch(batch)  # segments and arms exist from now on
     applied = benchmark.pedantic(bandit.record_batch, (batch,), rounds=5)
     assert applied.applied == EVENTS
+
+
+@pytest.mark.benchmark(group="50,000 events")
+def test_emit(benchmark, store: bc.Store, batch: dict[str, object]) -> None:
+    """Into the streams; workers count them later."""
+    bandit = bc.Bandit("bench", store)
+
+    def emitted() -> None:
+        bandit.emit(batch)
+        bandit.flush()
+
+    emitted()  # connections and the library are there from now on
+    benchmark.pedantic(emitted, rounds=5)
+    bandit.close()
+
+
+@pytest.mark.benchmark(group="50,000 events")
+def test_unpack(benchmark, batch: dict[str, object]) -> None:
+    """What a worker does with them first."""
+    body = encode_events(EventColumns.of(batch, now=time.time()))
+    assert len(benchmark(decode_events, body).events) == EVENTS
 
 
 @pytest.mark.benchmark(group="50,000 events")

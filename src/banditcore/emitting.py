@@ -179,11 +179,12 @@ class Emitter:
         ConfigurationConflictError
             The store has another number of partitions. Nothing can be sent.
         StoreError
-            The emitter is closed.
+            The emitter or its store is closed. None was accepted.
         """
         columns = EventColumns.of(events, now=self._bandit.clock())
         if not len(columns):
             return 0
+        self._bandit.store.client  # noqa: B018 - raises if the store is closed: nothing could be sent
         wait_s = self._block_for_s if self._when_full == "block" else 0.0
         accepted = self._outbox.put(columns, wait_s=wait_s, whole=self._when_full == "raise")
         missing = len(columns) - accepted

@@ -471,6 +471,15 @@ def test_an_emitter_that_nobody_uses_goes_away(store, monkeypatch):
     assert gone() is None
 
 
+def test_nothing_is_accepted_for_a_closed_store(store):
+    other = connect(store.url)
+    emitter = Emitter(Bandit("home", other))
+    other.close()
+    with pytest.raises(StoreError, match="closed"):
+        emitter.emit(events("IN", "a"))
+    assert emitter.stats == EmitterStats(0, 0, 0, 0, 0)
+
+
 def test_an_event_that_is_not_valid_changes_nothing(store):
     emitter = buffering(store)
     with pytest.raises(InvalidValueError, match="arm"):

@@ -32,7 +32,8 @@ def append(
 
 def read(keys: PartitionKeys, *, after: int, events: int, entries: int) -> Call:
     """Read entries beyond an offset."""
-    return Call("read", (keys.stream,), (after, events, entries), writes=False, file=FILE)
+    arguments = (after, events, entries)
+    return Call("read", (keys.stream, keys.offsets), arguments, writes=False, file=FILE)
 
 
 def trim(keys: PartitionKeys, *, applied: int, retain_us: int) -> Call:

@@ -96,13 +96,17 @@ local function append(keys, args)
   return { 'OK', decimal(first) }
 end
 
--- read(keys: stream; args: after, events, entries) -> {id, body, ...}
+-- read(keys: stream, offsets; args: after, events, entries) -> {id, body, ...}
 -- Entries that hold an offset beyond `after`, from the first on, until they hold `events` events or
 -- are `entries` many. Writes nothing.
 local function read(keys, args)
   local stream, after = keys[1], tonumber(args[1])
   local events, entries = tonumber(args[2]), tonumber(args[3])
   local reply, held = {}, 0
+  local last = redis.call('HGET', keys[2], 'end')
+  if last and tonumber(last) <= after then
+    return reply -- without the last entry, which is large, being looked at
+  end
   local start = '(' .. decimal(after) .. '-18446744073709551615'
   local within = entry_before(stream, after)
   if within then
