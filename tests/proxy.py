@@ -7,13 +7,16 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 class Proxy:
-    """Forwards between clients and a server; see `lose_next_reply`."""
+    """Forwards between clients and a server, until it is told otherwise.
+
+    Each order is for the next request that holds given bytes, and for that one alone.
+    """
 
     def __init__(self, listener: socket.socket, path: Path, server: Path) -> None:
         self.url = f"unix://{path}"
@@ -22,6 +25,9 @@ class Proxy:
         self._server = server
         self._lock = threading.Lock()
         self._to_lose: list[bytes] = []
+        self._to_cut: list[tuple[bytes, int]] = []
+        self._to_swallow: list[bytes] = []
+        self._to_do: list[tuple[bytes, Callable[[], None]]] = []
         self._open: list[socket.socket] = []
 
     def lose_next_reply(self, to: bytes) -> None:
@@ -32,6 +38,27 @@ class Proxy:
         with self._lock:
             self._to_lose.append(to)
 
+    def cut_next_request(self, to: bytes, after: int) -> None:
+        """Forward the first `after` bytes of the next request that holds `to`, then hang up."""
+        with self._lock:
+            self._to_cut.append((to, after))
+
+    def swallow_next_request(self, to: bytes) -> None:
+        """Never forward the next request that holds `to`; the client waits for its reply."""
+        with self._lock:
+            self._to_swallow.append(to)
+
+    def before_next_request(self, to: bytes, action: Callable[[], None]) -> None:
+        """Call `action`, which must not raise, before the next request that holds `to` goes on."""
+        with self._lock:
+            self._to_do.append((to, action))
+
+    def forget_orders(self) -> None:
+        """Forward everything again."""
+        with self._lock:
+            for orders in (self._to_lose, self._to_cut, self._to_swallow, self._to_do):
+                orders.clear()
+
     def accept(self) -> None:
         while True:
             try:
@@ -39,7 +66,12 @@ class Proxy:
             except OSError:
                 return
             upstream = socket.socket(socket.AF_UNIX)
-            upstream.connect(str(self._server))
+            try:
+                upstream.connect(str(self._server))
+            except OSError:  # the server is gone: so is the client's line
+                client.close()
+                upstream.close()
+                continue
             self._open += [client, upstream]
             threading.Thread(target=self._serve, args=(client, upstream), daemon=True).start()
 
@@ -53,6 +85,25 @@ class Proxy:
                     for wanted in [word for word in self._to_lose if word in request]:
                         self._to_lose.remove(wanted)
                         losing.set()
+                    cuts = [order for order in self._to_cut if order[0] in request]
+                    swallowed = [word for word in self._to_swallow if word in request]
+                    actions = [order for order in self._to_do if order[0] in request]
+                    for cut in cuts:
+                        self._to_cut.remove(cut)
+                    for word in swallowed:
+                        self._to_swallow.remove(word)
+                    for order in actions:
+                        self._to_do.remove(order)
+                for _, action in actions:
+                    action()
+                if cuts:
+                    self.lost += 1
+                    upstream.sendall(request[: cuts[0][1]])
+                    client.shutdown(socket.SHUT_RDWR)
+                    break
+                if swallowed:
+                    self.lost += 1
+                    continue
                 upstream.sendall(request)
             with contextlib.suppress(OSError):
                 upstream.shutdown(socket.SHUT_WR)
