@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 # What the compiled core is built from. A changed Python file needs no build: the install is editable.
 BUILT_FROM := pyproject.toml setup.py $(wildcard src/banditcore/*.pyx src/banditcore/cpp/*)
 
-.PHONY: help demo bench benchmarks results exactness test test-slow check lint types sanitize neon build clean
+.PHONY: help demo bench benchmarks results exactness test test-slow check lint types sanitize neon build clean statemachine chaos
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -54,6 +54,15 @@ types: $(VENV)/.checkable  ## mypy --strict, and the core's stub against the cor
 	@$(BIN)/mypy
 	@$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml banditcore._sampling banditcore._race \
 	  banditcore._poisson_binomial
+
+STEPS ?= 10000
+statemachine: $(VENV)/.checkable  ## clients and faults at random against an exact model: STEPS=10000 SEED=...
+	@STATEMACHINE_STEPS=$(STEPS) $(if $(SEED),STATEMACHINE_SEED=$(SEED)) \
+	  $(BIN)/python -m pytest -m slow tests/faults/test_state_machine.py
+
+MINUTES ?= 10
+chaos: $(VENV)/.checkable  ## kills processes and the server, then accounts for every event: MINUTES=10 SEED=...
+	@$(BIN)/python scripts/chaos.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 sanitize: $(VENV)/.checkable  ## the compiled core under AddressSanitizer and UBSan (some minutes)
 	@PYTHON="$(abspath $(BIN))/python" scripts/sanitize.sh

@@ -8,6 +8,7 @@ from collections import Counter
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
@@ -22,7 +23,7 @@ from faults.trouble import FAULTS, Trouble
 from faults.world import EPOCH, NAME, World
 
 SEGMENTS = ("", "IN", "IN/mobile", "US")
-ARMS = tuple(f"arm {i}" for i in range(8)) + ("{brace}:\n", "é" * 40)
+ARMS = (*(f"arm {i}" for i in range(8)), "{brace}:\n", "é" * 40)
 HALF_LIVES = (None, GRID, GRID // 2)
 ERA = 20  # grid steps; within them all sums fit float64
 JUMP = 700  # grid steps; after them what was before is next to nothing
@@ -36,7 +37,7 @@ class CountingOnce(RuleBasedStateMachine):
 
     kind = "valkey"
     steps = 0
-    tally: Counter[str] = Counter()
+    tally: ClassVar[Counter[str]] = Counter()
 
     def __init__(self) -> None:
         super().__init__()
@@ -280,7 +281,9 @@ class CountingOnce(RuleBasedStateMachine):
                 raise AssertionError("a log that was cut was ingested")
             log.path.write_bytes(whole)
         log.begin_line()
-        world.attempt(Ingest(log, 1000), "direct", "none")  # a line that is not complete is not read
+        world.attempt(
+            Ingest(log, 1000), "direct", "none"
+        )  # a line that is not complete is not read
         log.finish_line()
         self._finish("cut")
 

@@ -146,7 +146,7 @@ class Sending:
     def name(self) -> str:
         """What the window remembers of the batch; nobody knows an id that never failed."""
         known = self.batch_id or self.known_as
-        return "unknown batch" if known is None else f"batch {known}"
+        return f"unknown {self.events[0].id}" if known is None else f"batch {known}"
 
 
 def record(segment: SegmentModel, events: Sequence[ModelEvent], sent: Sending, now: int) -> Told:

@@ -1,4 +1,4 @@
-"""What clients do, each with what it must lead to: every state it may leave behind when it fails."""
+"""What clients do, and all the states that each of it may leave behind when it fails."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Record:
 
     @property
     def answer_is_exact(self) -> bool:
-        return not self.sending.with_ids
+        return not self.sending.with_ids and self.sending.batch_id is None
 
     def perform(self, bandit: Bandit) -> Told:
         events = self.sending.events
@@ -126,9 +126,7 @@ class Ingest:
     answer_is_exact = True
 
     def perform(self, bandit: Bandit) -> tuple[int, ...]:
-        report = ingest_log(
-            bandit, self.log.open(), batch_size=self.batch_size, rescan=self.rescan
-        )
+        report = ingest_log(bandit, self.log.open(), batch_size=self.batch_size, rescan=self.rescan)
         return report.applied, report.duplicate, report.refused, report.refused_before
 
     def expected(self, model: BanditModel, now: int) -> Expected:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import time
 from collections import Counter
 
@@ -18,7 +19,9 @@ STEPS_A_RUN = 50
 DEFAULT_SEED = 20_261_122
 
 
-def walk(kind: str, steps: int, number: int, capsys: pytest.CaptureFixture[str]) -> None:
+def walk(
+    kind: str, steps: int, number: int, capsys: pytest.CaptureFixture[str], *, long: bool = False
+) -> None:
     """Walk at least `steps` steps on a server of one kind."""
     if kind not in binaries():
         pytest.skip(f"no {kind} server is installed")
@@ -38,9 +41,9 @@ def walk(kind: str, steps: int, number: int, capsys: pytest.CaptureFixture[str])
     finally:
         seconds = time.monotonic() - began
         with capsys.disabled():
-            print(f"\n{machine.steps} steps on {kind} in {seconds:.0f} s, seed {number}")
-            for what, times in sorted(machine.tally.items()):
-                print(f"  {times:6d}  {what}")
+            lines = [f"{times:6d}  {what}" for what, times in sorted(machine.tally.items())]
+            head = f"\n{machine.steps} steps on {kind} in {seconds:.0f} s, seed {number}"
+            sys.stdout.write("\n".join([head, *(lines if long else []), ""]))
     assert machine.steps >= steps / 2
 
 
@@ -55,4 +58,4 @@ def test_every_event_counts_once_for_long(kind, capsys):
     """Another walk each time, unless STATEMACHINE_SEED chooses one."""
     steps = int(os.environ.get("STATEMACHINE_STEPS", "1500"))
     number = int(os.environ.get("STATEMACHINE_SEED", random.SystemRandom().getrandbits(32)))
-    walk(kind, steps, number, capsys)
+    walk(kind, steps, number, capsys, long=True)

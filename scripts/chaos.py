@@ -1,0 +1,116 @@
+"""Kills producers, workers and the server at random, and then accounts for every event.
+
+Producers record batches under names and events with ids, writers append to logs, workers ingest
+the logs (two of them each log), an administrator adds and retires arms, a reader watches that no
+count ever falls. Each is a process, and each is killed with SIGKILL again and again, as is the
+server, which also hangs, fills up, loses its disk and its functions; connections are cut and
+replies lost. In the end all that was left half done is sent again, and the counts of every arm
+must be exactly what was emitted.
+
+Usage: chaos.py [--minutes 10] [--seed N] [--kind valkey|redis]
+Exit code 0 when every event is accounted for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import sys
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from chaos_accounts import Accounts
+from chaos_monkey import Monkey, Role
+from chaos_roles import LOGS, NAME, PRODUCERS, ROLES, log_path
+
+from banditcore import Bandit, connect
+from banditcore.ingest import ingest_log
+from banditcore.logs import EventLog
+from faults.server import MortalServer
+from proxy import Proxy, proxy_before
+
+RUNNING = ("produce",) * PRODUCERS + ("write",) * LOGS + ("work",) * 2 + ("administrate", "read")
+
+
+def run(options: argparse.Namespace) -> bool:
+    """Run everything and account for it."""
+    with closing(MortalServer(options.kind)) as server, proxy_before(server.path) as proxy:
+        harm(options, server, proxy)
+        proxy.forget_orders()
+        server.heal()
+        drain(options, server)
+        with connect(server.url, timeout_s=20) as store:
+            bandit = Bandit(NAME, store)
+            for number in range(LOGS):
+                ingest_log(bandit, EventLog(log_path(options.directory, number)))
+            accounts = Accounts(options, bandit)
+            accounts.settle()
+    return accounts.sound
+
+
+def harm(options: argparse.Namespace, server: MortalServer, proxy: Proxy) -> None:
+    """Start every process, do harm for as long as asked, and kill them all."""
+    dice = random.Random(options.seed)  # noqa: S311 - it has to be repeatable
+    urls = (proxy.url, server.url)
+    roles = [
+        Role(name, RUNNING[:i].count(name), urls[i % 2], options) for i, name in enumerate(RUNNING)
+    ]
+    monkey = Monkey(server, proxy, roles, dice)
+    try:
+        deadline = time.monotonic() + 60 * options.minutes
+        while time.monotonic() < deadline:
+            time.sleep(0.05 + 0.5 * dice.random())
+            monkey.strike()
+            for role in roles:
+                if role.process.poll() is not None:
+                    raise RuntimeError(f"{role.name} ended by itself")
+    finally:
+        for role in roles:
+            role.kill()
+    for what, times in sorted(monkey.done.items()):
+        print(f"{times:6d}  {what}")
+
+
+def drain(options: argparse.Namespace, server: MortalServer) -> None:
+    """Let each producer send what it was killed over."""
+    for number in range(PRODUCERS):
+        role = Role("produce", number, server.url, options, "--drain")
+        if role.process.wait(120):
+            raise RuntimeError("what was left could not be sent")
+
+
+def main() -> int:
+    """Parse the command line and run; 0 when every event is accounted for."""
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
+    parser.add_argument("--kind", choices=["valkey", "redis"], default="valkey")
+    parser.add_argument("--role", choices=sorted(ROLES), help=argparse.SUPPRESS)
+    parser.add_argument("--number", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--url", help=argparse.SUPPRESS)
+    parser.add_argument("--directory", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--drain", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.role is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
+        ROLES[options.role](options)
+        return 0
+    print(f"{options.minutes:g} minutes on {options.kind}, seed {options.seed}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="bcx") as directory:
+        options.directory = Path(directory)
+        try:
+            sound = run(options)
+        finally:
+            said = options.directory / "errors"
+            print(said.read_text(errors="replace")[-3000:], file=sys.stderr)
+    print(f"every event is accounted for, seed {options.seed}" if sound else "WRONG")
+    return 0 if sound else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
