@@ -67,6 +67,14 @@ def test_threads_write_while_others_retire_arms(store):
     assert table(bandit.counts("IN")) == own | {"kept": (2 * batches, 2 * batches)}
 
 
+def test_an_arm_that_others_retired_is_added_by_one_who_remembers_it(store):
+    bandit, other = Bandit("home", store), Bandit("home", store)
+    bandit.record("IN", "a")
+    assert other.retire("IN", ["a"]) == 1
+    assert bandit.add_arms("IN", ["a"]) == 1
+    assert table(other.counts("IN")) == {"a": (0, 0)}
+
+
 def test_processes_write_the_same_arms(store):
     batches, context = 20, mp.get_context("spawn")
     with context.Manager() as manager, ProcessPoolExecutor(2, context) as pool:

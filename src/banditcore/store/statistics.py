@@ -109,6 +109,7 @@ class Statistics:
     def add_arms(self, segment: str, arms: Sequence[str]) -> int:
         """Register arms that have no events yet; return how many were new."""
         for _ in range(_MAX_STALE):
+            self.reader.look([segment])  # others may have retired arms that are remembered here
             [view] = self._open([segment])
             new = [arm for arm in dict.fromkeys(arms) if arm not in view.slot_of]
             if not new:
@@ -117,7 +118,6 @@ class Statistics:
             if self._accepted(segment, library.add_arms(self.reader.keys(segment), held=held)):
                 self.reader.remember(segment, view.with_arms(new, held.new_token))
                 return len(new)
-            self.reader.look([segment])
         raise _unsettled(segment)
 
     def retire(self, segment: str, arms: Iterable[str]) -> int:
