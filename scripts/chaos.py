@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> bool:
     """Run everything and account for it."""
     with closing(MortalServer(options.kind)) as server, proxy_before(server.path) as proxy:
         harm(options, server, proxy)
-        proxy.forget_orders()
+        proxy.heal()
         server.heal()
         drain(options, server)
         with connect(server.url, timeout_s=20) as store:

@@ -53,7 +53,7 @@ class Proxy:
         with self._lock:
             self._to_do.append((to, action))
 
-    def forget_orders(self) -> None:
+    def heal(self) -> None:
         """Forward everything again."""
         with self._lock:
             for orders in (self._to_lose, self._to_cut, self._to_swallow, self._to_do):

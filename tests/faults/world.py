@@ -143,7 +143,7 @@ class World:
 
     def recover(self) -> None:
         """Heal the server and wait until nothing that was sent is still under way."""
-        self.proxy.forget_orders()
+        self.proxy.heal()
         for bandit in (*self.clients.values(), self.auditor):
             bandit.store.client.connection_pool.disconnect()
         self.server.heal()
