@@ -175,19 +175,17 @@ class World:
             at = self._checkpoint(expected.source)
             assert at in expected.checkpoints, f"{at} not in {expected.checkpoints}"
             self.model.checkpoints[expected.source] = at
-            self._check_checkpoint(expected.source)
         if expected.half_life is not None:
             stored = self._half_life()
             assert stored in (self.model.half_life, *expected.half_life)
             self.model.half_life = stored
 
-    def _check_checkpoint(self, source: str) -> None:
-        """A checkpoint is never ahead of the counts it vouches for."""
-        [log] = [log for log in self.logs if log.source == source]
-        lines, _ = self.model.checkpoints[source]
+    def _check_checkpoint(self, log: LogFile) -> None:
+        """Find every line before the checkpoint applied: it is never ahead of the counts."""
+        lines, _ = self.model.checkpoints.get(log.source, (0, 0))
         for number, event in enumerate(log.lines[:lines]):
             if event is not None:
-                applied = self.model.segments[event.segment].marks.get(source, 0)
+                applied = self.model.segments[event.segment].marks.get(log.source, 0)
                 assert number < applied, f"line {number} is passed, but not applied"
 
     # Seeing.
@@ -236,6 +234,7 @@ class World:
             assert seen == believed, f"{path!r} holds {seen}, not {believed}"
         for log in self.logs:
             assert self._checkpoint(log.source) == self.model.checkpoints.get(log.source, (0, 0))
+            self._check_checkpoint(log)
         assert self._half_life() == self.model.half_life
 
     def check_reader(self, which: str) -> None:
