@@ -7,7 +7,10 @@ server, which also hangs, fills up, loses its disk and its functions; connection
 replies lost. In the end all that was left half done is sent again, and the counts of every arm
 must be exactly what was emitted.
 
-Usage: chaos.py [--minutes 10] [--seed N] [--kind valkey|redis]
+With --streams, emitters and workers of streams run beside them. Which events an emitter had under
+way when it was killed is open; that none of them counts twice is not.
+
+Usage: chaos.py [--minutes 10] [--seed N] [--kind valkey|redis] [--streams]
 Exit code 0 when every event is accounted for.
 """
 
@@ -24,9 +27,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
+import chaos_streams
 from chaos_accounts import Accounts
 from chaos_monkey import Monkey, Role
-from chaos_roles import LOGS, NAME, PRODUCERS, ROLES, log_path
+from chaos_roles import LOGS, NAME, PRODUCERS, ROLES, finish_line, log_path
 
 from banditcore import Bandit, connect
 from banditcore.ingest import ingest_log
@@ -47,8 +51,13 @@ def run(options: argparse.Namespace) -> bool:
         with connect(server.url, timeout_s=20) as store:
             bandit = Bandit(NAME, store)
             for number in range(LOGS):
+                finish_line(log_path(options.directory, number))
                 ingest_log(bandit, EventLog(log_path(options.directory, number)))
-            accounts = Accounts(options, bandit)
+            emissions = None
+            if options.streams:
+                chaos_streams.apply_rest(bandit)
+                emissions = chaos_streams.Emissions(options)
+            accounts = Accounts(options, bandit, emissions)
             accounts.settle()
     return accounts.sound
 
@@ -57,8 +66,9 @@ def harm(options: argparse.Namespace, server: MortalServer, proxy: Proxy) -> Non
     """Start every process, do harm for as long as asked, and kill them all."""
     dice = random.Random(options.seed)  # noqa: S311 - it has to be repeatable
     urls = (proxy.url, server.url)
+    names = RUNNING + (chaos_streams.RUNNING if options.streams else ())
     roles = [
-        Role(name, RUNNING[:i].count(name), urls[i % 2], options) for i, name in enumerate(RUNNING)
+        Role(name, names[:i].count(name), urls[i % 2], options) for i, name in enumerate(names)
     ]
     monkey = Monkey(server, proxy, roles, dice)
     try:
@@ -90,7 +100,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     parser.add_argument("--kind", choices=["valkey", "redis"], default="valkey")
-    parser.add_argument("--role", choices=sorted(ROLES), help=argparse.SUPPRESS)
+    parser.add_argument("--streams", action="store_true", help="emit and apply streams too")
+    roles = ROLES | chaos_streams.ROLES
+    parser.add_argument("--role", choices=sorted(roles), help=argparse.SUPPRESS)
     parser.add_argument("--number", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     parser.add_argument("--directory", type=Path, help=argparse.SUPPRESS)
@@ -98,7 +110,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.role is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
-        ROLES[options.role](options)
+        roles[options.role](options)
         return 0
     print(f"{options.minutes:g} minutes on {options.kind}, seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="bcx") as directory:

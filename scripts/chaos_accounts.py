@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections import Counter
 
 from chaos_roles import LOGS, PRODUCERS, Counts, Journal, Key, add, batch_of, log_path
+from chaos_streams import Emissions
 
 from banditcore import Bandit
 from banditcore.ingest import ingest_log
@@ -16,9 +17,10 @@ from banditcore.logs import EventLog
 class Accounts:
     """Sums of what was emitted, beside what was counted. `sound` tells whether all agrees."""
 
-    def __init__(self, options: Namespace, bandit: Bandit) -> None:
+    def __init__(self, options: Namespace, bandit: Bandit, emissions: Emissions | None) -> None:
         self._options = options
         self._bandit = bandit
+        self._emissions = emissions
         self._trials: Counts = Counter()
         self._successes: Counts = Counter()
         self.sound = True
@@ -79,6 +81,8 @@ class Accounts:
                     successes[segment, arm] += s
                 elif n or s:
                     self._wrong(f"{arm!r} of {segment!r} has counts that nobody recorded: {n} {s}")
+        if self._emissions is not None:
+            self._decide(self._emissions, trials)
         print(
             f"\n{len(self._trials)} arms: {sum(self._trials.values())} trials emitted, "
             f"{sum(trials.values()):.0f} counted; {sum(self._successes.values())} successes "
@@ -88,6 +92,16 @@ class Accounts:
             emitted = self._trials[key], self._successes[key]
             if emitted != (trials[key], successes[key]):
                 self._wrong(f"{key}: emitted {emitted}, counted {trials[key], successes[key]}")
+
+    def _decide(self, emissions: Emissions, counted: Counts) -> None:
+        """Add what emitters sent, of which the batches of those that were killed are open."""
+        for what in emissions.decide(counted):
+            self._wrong(what)
+        self._trials += emissions.trials
+        self._successes += emissions.successes
+        print(f"\n{'':14}{'confirmed':>10}{'open, in':>10}{'open, out':>10}")
+        for name, *numbers in emissions.rows:
+            print(f"{name:14}" + "".join(f"{n:>10}" for n in numbers))
 
 
 def _parsed(line: bytes) -> dict[str, object] | None:

@@ -140,8 +140,7 @@ def write_log(options: Namespace) -> None:
     path = log_path(options.directory, options.number)
     dice = np.random.default_rng()
     with path.open("ab", buffering=0) as file:
-        if path.stat().st_size and not path.read_bytes().endswith(b"\n"):
-            file.write(b"\n")
+        finish_line(path)
         while True:
             columns = batch_of(options.seed, 1000 + options.number, int(dice.integers(2**40)) * 2)
             rows = zip(*columns.values(), strict=True)
@@ -153,6 +152,13 @@ def write_log(options: Namespace) -> None:
             file.write(text[middle:])
             os.fsync(file.fileno())
             time.sleep(0.05)
+
+
+def finish_line(path: Path) -> None:
+    """End the line that a killed writer left torn; before its end nobody reads it."""
+    if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
+        with path.open("ab") as file:
+            file.write(b"\n")
 
 
 def work(options: Namespace) -> None:

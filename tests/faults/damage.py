@@ -162,6 +162,8 @@ def checkpoint(world: World, dice: random.Random, _: str) -> bool:
     log = dice.choice(logs)
     key = keys.of_bandit(NAME).checkpoints
     raw = world.server.admin.hget(key, log.source)
+    if raw is None:  # it was never read
+        return False
     put(world, key, log.source, raw[: dice.randrange(len(raw))])
     try:
         Ingest(log, 1000).perform(world.clients["direct"])
