@@ -161,6 +161,9 @@ class CountingOnce(RuleBasedStateMachine):
             other = self._administration(dice) if dice.random() < 0.7 else self._recording(dice)
             while isinstance(operation, ChangeHalfLife) and not isinstance(other, Retire):
                 other = self._administration(dice)  # whatever else meets it, may come before it
+            if isinstance(operation, Ingest) and dice.random() < 0.5:
+                operation.is_overtaken = True
+                other = Ingest(operation.log, dice.choice((1, 3, 1000)), rescan=dice.random() < 0.5)
             expected = other.expected(world.model, world.now)
             assert other.perform(world.clients["direct"]) == expected.answer
             world.tally[f"raced by {type(other).__name__}"] += 1
@@ -170,6 +173,8 @@ class CountingOnce(RuleBasedStateMachine):
                 world.model.segments[path] = after
             if expected.half_life is not None:
                 [world.model.half_life] = expected.half_life
+            if expected.checkpoints:
+                world.model.checkpoints[expected.source] = expected.checkpoints[-1]
 
         client = trouble.arrange(fault, race)
         error = world.attempt(operation, client, fault)

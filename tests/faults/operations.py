@@ -122,8 +122,12 @@ class Ingest:
     log: LogFile
     batch_size: int
     rescan: bool = False
+    is_overtaken: bool = False  # by another that applies the same log
     word = b"_apply"
-    answer_is_exact = True
+
+    @property
+    def answer_is_exact(self) -> bool:
+        return not self.is_overtaken
 
     def perform(self, bandit: Bandit) -> tuple[int, ...]:
         report = ingest_log(bandit, self.log.open(), batch_size=self.batch_size, rescan=self.rescan)

@@ -18,7 +18,7 @@ from banditcore.store.connect import connect
 from bandits import Clock, table
 from faults.logfile import LogFile
 from faults.model import WINDOW, BanditModel, SegmentModel, Table
-from faults.operations import Operation, Record
+from faults.operations import Ingest, Operation, Record
 from faults.server import MortalServer
 from proxy import Proxy, proxy_before
 
@@ -131,6 +131,8 @@ class World:
         elif isinstance(operation, Record):
             # Whether this call or an earlier one applied them cannot always be told.
             assert sum(answer[:2]) == sum(expected.answer[:2])
+        elif isinstance(operation, Ingest):
+            assert answer[0] == expected.answer[0]  # it had begun where the other one did
         for path, states in expected.segments.items():
             after = states[-1]
             assert after is not None
