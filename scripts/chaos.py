@@ -17,6 +17,7 @@ Exit code 0 when every event is accounted for.
 from __future__ import annotations
 
 import argparse
+import importlib
 import random
 import signal
 import sys
@@ -24,10 +25,10 @@ import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
+from types import ModuleType
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-import chaos_streams
 from chaos_accounts import Accounts
 from chaos_monkey import Monkey, Role
 from chaos_roles import LOGS, NAME, PRODUCERS, ROLES, finish_line, log_path
@@ -39,6 +40,11 @@ from faults.server import MortalServer
 from proxy import Proxy, proxy_before
 
 RUNNING = ("produce",) * PRODUCERS + ("write",) * LOGS + ("work",) * 2 + ("administrate", "read")
+
+
+def streams() -> ModuleType:
+    """Return what emits and applies streams; runs without them do not need it."""
+    return importlib.import_module("chaos_streams")
 
 
 def run(options: argparse.Namespace) -> bool:
@@ -55,8 +61,8 @@ def run(options: argparse.Namespace) -> bool:
                 ingest_log(bandit, EventLog(log_path(options.directory, number)))
             emissions = None
             if options.streams:
-                chaos_streams.apply_rest(bandit)
-                emissions = chaos_streams.Emissions(options)
+                streams().apply_rest(bandit)
+                emissions = streams().Emissions(options)
             accounts = Accounts(options, bandit, emissions)
             accounts.settle()
     return accounts.sound
@@ -66,7 +72,7 @@ def harm(options: argparse.Namespace, server: MortalServer, proxy: Proxy) -> Non
     """Start every process, do harm for as long as asked, and kill them all."""
     dice = random.Random(options.seed)  # noqa: S311 - it has to be repeatable
     urls = (proxy.url, server.url)
-    names = RUNNING + (chaos_streams.RUNNING if options.streams else ())
+    names = RUNNING + (streams().RUNNING if options.streams else ())
     roles = [
         Role(name, names[:i].count(name), urls[i % 2], options) for i, name in enumerate(names)
     ]
@@ -101,8 +107,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     parser.add_argument("--kind", choices=["valkey", "redis"], default="valkey")
     parser.add_argument("--streams", action="store_true", help="emit and apply streams too")
-    roles = ROLES | chaos_streams.ROLES
-    parser.add_argument("--role", choices=sorted(roles), help=argparse.SUPPRESS)
+    parser.add_argument("--role", help=argparse.SUPPRESS)
     parser.add_argument("--number", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     parser.add_argument("--directory", type=Path, help=argparse.SUPPRESS)
@@ -110,7 +115,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.role is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
-        roles[options.role](options)
+        role = ROLES.get(options.role) or streams().ROLES[options.role]
+        role(options)
         return 0
     print(f"{options.minutes:g} minutes on {options.kind}, seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="bcx") as directory:

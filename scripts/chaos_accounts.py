@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from chaos_roles import LOGS, PRODUCERS, Counts, Journal, Key, add, batch_of, log_path
-from chaos_streams import Emissions
 
 from banditcore import Bandit
 from banditcore.ingest import ingest_log
 from banditcore.logs import EventLog
+
+if TYPE_CHECKING:
+    from chaos_streams import Emissions
 
 
 class Accounts:

@@ -15,6 +15,8 @@ from chaos_roles import TIMEOUT_S
 from faults.server import MortalServer
 from proxy import Proxy
 
+WORDS = (b"_apply_batch", b"_apply_unique", b"_apply", b"_compact", b"_append")
+
 
 class Role:
     """One process that can be killed and started again."""
@@ -110,7 +112,7 @@ class Monkey:
         self.done["server: cannot save"] += 1
 
     def _disturb(self) -> None:
-        word = self._dice.choice((b"_apply_batch", b"_apply_unique", b"_apply", b"_compact"))
+        word = self._dice.choice(WORDS)
         kind = self._dice.choice(("reply lost", "request cut", "request swallowed"))
         if kind == "reply lost":
             self._proxy.lose_next_reply(word)
