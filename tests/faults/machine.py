@@ -31,6 +31,7 @@ SEGMENTS = ("", "IN", "IN/mobile", "US")
 ARMS = (*(f"arm {i}" for i in range(8)), "{brace}:\n", "é" * 40)
 HALF_LIVES = (None, GRID, GRID // 2)
 ERA = 20  # grid steps; within them all sums fit float64
+NOON = 10  # grid steps; there an era begins to be lived, on the edge of two buckets of the window
 JUMP = 700  # grid steps; after them what was before is next to nothing
 
 shapes = st.integers(0, 2**32 - 1)
@@ -64,7 +65,7 @@ class CountingOnce(RuleBasedStateMachine):
             self._world = self._stack.enter_context(
                 World(self.kind, self._directory, half_life, type(self).tally)
             )
-            self._world.clock.now = self._era + 4 * GRID
+            self._world.clock.now = self._era + NOON * GRID
             self._latest = self._world.now
         return self._world
 
@@ -266,7 +267,7 @@ class CountingOnce(RuleBasedStateMachine):
     def the_clock_leaps(self) -> None:
         """So far that the landmark has to move, or that windows are long gone."""
         self._era += JUMP * GRID
-        self.world.clock.now = self._latest = self._era + 4 * GRID
+        self.world.clock.now = self._latest = self._era + NOON * GRID
         self._finish("leap")
 
     @rule()

@@ -56,6 +56,6 @@ def test_every_event_counts_once(kind, capsys):
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 def test_every_event_counts_once_for_long(kind, capsys):
     """Another walk each time, unless STATEMACHINE_SEED chooses one."""
-    steps = int(os.environ.get("STATEMACHINE_STEPS", "1500"))
+    steps = int(os.environ.get("STATEMACHINE_STEPS", "1000"))
     number = int(os.environ.get("STATEMACHINE_SEED", random.SystemRandom().getrandbits(32)))
     walk(kind, steps, number, capsys, long=True)
