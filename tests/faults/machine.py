@@ -31,7 +31,7 @@ SEGMENTS = ("", "IN", "IN/mobile", "US")
 ARMS = (*(f"arm {i}" for i in range(8)), "{brace}:\n", "é" * 40)
 HALF_LIVES = (None, GRID, GRID // 2)
 ERA = 20  # grid steps; within them all sums fit float64
-NOON = 10  # grid steps; there an era begins to be lived, on the edge of two buckets of the window
+NOON = 9  # grid steps; there life in an era begins, a step before the edge of two buckets
 JUMP = 700  # grid steps; after them what was before is next to nothing
 
 shapes = st.integers(0, 2**32 - 1)
