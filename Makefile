@@ -10,11 +10,11 @@ PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 # What the compiled core is built from. A changed Python file needs no build: the install is editable.
 BUILT_FROM := pyproject.toml setup.py $(wildcard src/banditcore/*.pyx src/banditcore/cpp/*)
 
-.PHONY: help demo bench benchmarks results exactness test test-slow check lint types sanitize neon build clean statemachine chaos
+.PHONY: help demo bench benchmarks results exactness test test-slow check lint types statemachine chaos sanitize neon build clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 	@echo
 	@echo "PYTHON=... chooses the interpreter, CXX=... the compiler, VENV=... where it all goes ($(VENV))."
 
