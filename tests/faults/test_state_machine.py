@@ -49,7 +49,7 @@ def walk(
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 def test_every_event_counts_once(kind, capsys):
-    walk(kind, 300, DEFAULT_SEED, capsys)
+    walk(kind, 450, DEFAULT_SEED, capsys)
 
 
 @pytest.mark.slow
