@@ -30,8 +30,27 @@ ODD_ENCODED = "s3%2Fc%3Ar%40e%3Ft%23%25Canary"
 )
 def test_reads_host_port_and_database(url: str, host: str, port: int, db: int) -> None:
     address = StoreAddress.parse(url)
-    assert (address.host, address.port, address.db) == (host, port, db)
+    assert (address.nodes, address.db) == (((host, port),), db)
     assert address.path is None
+
+
+@pytest.mark.parametrize(
+    ("url", "nodes", "service", "db"),
+    [
+        ("redis+cluster://h", (("h", 6379),), None, 0),
+        ("rediss+cluster://h:1,i,[::1]:2/0", (("h", 1), ("i", 6379), ("::1", 2)), None, 0),
+        ("redis+sentinel://h,i:2/main", (("h", 26379), ("i", 2)), "main", 0),
+        ("rediss+sentinel://[::1]/a%2Fb/3", (("::1", 26379),), "a/b", 3),
+        ("redis+sentinel://h/main?db=4", (("h", 26379),), "main", 4),
+    ],
+)
+def test_reads_clusters_and_sentinels(
+    url: str, nodes: tuple[tuple[str, int], ...], service: str | None, db: int
+) -> None:
+    address = StoreAddress.parse(url)
+    assert (address.nodes, address.service, address.db) == (nodes, service, db)
+    assert address.is_cluster == ("+cluster" in url)
+    assert address.uses_tls == url.startswith("rediss")
 
 
 @pytest.mark.parametrize(
@@ -106,6 +125,9 @@ def test_reads_options_in_their_types(monkeypatch: pytest.MonkeyPatch, tmp_path:
         "unix:///run/%FF",
         "embedded:///a%20b%3Fc",
         "embedded://rel",
+        f"redis+cluster://ann:{ODD_ENCODED}@h:1,[::1]:2,i",
+        "rediss+cluster://h?ssl_check_hostname=no",
+        f"redis+sentinel://:{CANARY}@h,i:2/my%2Fservice/3?sentinel_username=a&sentinel_password=b",
     ],
 )
 def test_url_is_complete(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -118,8 +140,18 @@ UNUSABLE = {
     "": "no scheme",
     "localhost:6379": "no scheme",
     "http://h": "scheme is not one of",
-    "redis+cluster://h": "does not support it yet",
-    "redis+sentinel://h": "does not support it yet",
+    "redis+cluster://": "host or host:port",
+    "redis+cluster://h,": "host or host:port",
+    "redis+cluster://h/1": "no database but 0",
+    "redis+cluster://h?db=2": "no database but 0",
+    "redis+cluster://h?sentinel_password=x": "not one of",
+    "rediss+cluster://h?ssl_ciphers=x": "not one of",
+    "redis+sentinel://h": "/service",
+    "redis+sentinel://h//1": "/service",
+    "redis+sentinel://h/s/x": "database",
+    "redis+sentinel:///s": "host or host:port",
+    "redis+sentinel://h/s?sentinel_username=x": "without sentinel_password",
+    "sentinel://h/s": "scheme is not one of",
     "redis://h:0": "port",
     "redis://h:65536": "port",
     "redis://h:12x": "host or host:port",
@@ -185,7 +217,7 @@ def test_refuses_other_types() -> None:
         "{}",
         "{}://h",
         "user:{}@h",
-        "redis+cluster://:{}@h",
+        "redis+cluster://:{}@h/1",
         "http://:{}@h",
         "embedded://:{}@h",
         "unix://:{}@",
@@ -193,6 +225,11 @@ def test_refuses_other_types() -> None:
         "rediss://h?ssl_cert_reqs={}",
         "rediss://h?ssl_check_hostname={}",
         "rediss://h?ssl_password={}&ssl_password=x",
+        "redis+cluster://h,{}@h:x",
+        "redis+cluster://:{},x/@h:x",
+        "redis+sentinel://:{}@h",
+        "redis+sentinel://h/{}/x",
+        "redis+sentinel://h?sentinel_password={}",
     ],
 )
 @pytest.mark.parametrize("canary", [CANARY, ODD_ENCODED])
@@ -218,6 +255,9 @@ def test_refusals_never_show_a_password(url: str, canary: str) -> None:
         "rediss://h?ssl_password={}",
         "unix://:{}@/run/s",
         "unix:///run/s?password={}",
+        "redis+cluster://ann:{}@h,i",
+        "redis+sentinel://ann:{}@h,i/s",
+        "redis+sentinel://h/s?sentinel_username=ann&sentinel_password={}",
     ],
 )
 def test_shown_and_repr_hide_the_login(url: str, canary: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -12,15 +12,19 @@ from typing import NoReturn
 from urllib.parse import quote, unquote_to_bytes
 
 from banditcore.errors import InvalidTypeError, InvalidValueError, describe
+from banditcore.store.url_options import MOST, OPTIONS, whole
 
 __all__ = ["StoreAddress", "data_home", "default_directory"]
 
 _FORMS = (
     "redis://[user:password@]host[:port][/db], rediss://... (TLS), "
-    "unix:///path/to/socket[?db=0], embedded:///path/to/directory, embedded://"
+    "redis+cluster://[user:password@]host[:port][,host[:port]...], rediss+cluster://..., "
+    "redis+sentinel://[user:password@]host[:port][,host[:port]...]/service[/db], "
+    "rediss+sentinel://..., unix:///path/to/socket[?db=0], embedded:///path/to/directory, "
+    "embedded://"
 )
-_LATER = ("redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel", "sentinel")
 _DEFAULT_PORT = 6379
+_SENTINEL_PORT = 26379
 _MAX_HOST = 253
 # A label of a name has at most 63 characters: a longer one would fail outside any error of ours.
 _HOST_PORT = re.compile(
@@ -29,58 +33,6 @@ _HOST_PORT = re.compile(
     r"(?::(?P<port>[0-9]*))?",
     re.ASCII,
 )
-_MOST = 2**31 - 1
-
-
-def _text(value: str) -> object:
-    return value
-
-
-def _file(value: str) -> object:
-    # Absolute, so that a worker in another directory opens the same file.
-    return str(Path(value).absolute())
-
-
-def _verification(value: str) -> object:
-    if value not in {"required", "optional", "none"}:
-        raise ValueError
-    return value
-
-
-def _yes_no(value: str) -> object:
-    return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[
-        value.lower()
-    ]
-
-
-def _count(value: str) -> object:
-    return _whole(value, most=_MOST)
-
-
-def _positive(value: str) -> object:
-    return _whole(value, least=1, most=_MOST)
-
-
-# Options by redis-py's names. A timeout is an argument of connect, and retries would apply a
-# write twice, so neither can be set from a URL.
-_COMMON: dict[str, Callable[[str], object]] = {
-    "db": _count,
-    "username": _text,
-    "password": _text,
-    "client_name": _text,
-    "max_connections": _positive,
-}
-_TLS: dict[str, Callable[[str], object]] = {
-    "ssl_ca_certs": _file,
-    "ssl_ca_path": _file,
-    "ssl_certfile": _file,
-    "ssl_keyfile": _file,
-    "ssl_password": _text,
-    "ssl_cert_reqs": _verification,
-    "ssl_check_hostname": _yes_no,
-    "ssl_ciphers": _text,
-}
-_OPTIONS = {"redis": _COMMON, "rediss": _COMMON | _TLS, "unix": _COMMON, "embedded": {}}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -89,10 +41,13 @@ class StoreAddress:
 
     Parameters
     ----------
-    scheme : {"redis", "rediss", "unix", "embedded"}
-        How the store is reached.
-    host, port : str or None, int or None
-        For ``redis`` and ``rediss``.
+    scheme : str
+        How the store is reached: ``redis``, ``rediss``, either with ``+cluster`` or
+        ``+sentinel``, ``unix`` or ``embedded``.
+    nodes : tuple of (str, int)
+        Host and port of the server; of some nodes of the cluster; of the sentinels.
+    service : str or None
+        What the sentinels call the server they watch.
     path : pathlib.Path or None
         Absolute: the socket of ``unix``, the data directory of ``embedded``.
     db : int
@@ -104,8 +59,8 @@ class StoreAddress:
     """
 
     scheme: str
-    host: str | None = None
-    port: int | None = None
+    nodes: tuple[tuple[str, int], ...] = ()
+    service: str | None = None
     path: Path | None = None
     db: int = 0
     username: str | None = None
@@ -120,9 +75,12 @@ class StoreAddress:
         ----------
         url : str
             ``redis://[user:password@]host[:port][/db]``, the same with ``rediss`` (TLS),
-            ``unix:///path/to/socket[?db=0]``, or ``embedded://`` and a directory, absolute or
-            relative; ``embedded://`` alone is `default_directory`. User, password, path and
-            options are percent-decoded.
+            ``redis+cluster://[user:password@]host[:port][,host[:port]...]``,
+            ``redis+sentinel://[user:password@]host[:port][,host[:port]...]/service[/db]``, both
+            also with ``rediss``, ``unix:///path/to/socket[?db=0]``, or ``embedded://`` and a
+            directory, absolute or relative; ``embedded://`` alone is `default_directory`. User,
+            password, service, path and options are percent-decoded. A login is for the servers;
+            sentinels take ``?sentinel_username=`` and ``sentinel_password=``.
 
         Raises
         ------
@@ -147,13 +105,31 @@ class StoreAddress:
             rest, _, tail = rest.partition("/")
         before, _, place = rest.rpartition("@")
         username, password = _credentials(scheme, before, options)
+        service = None
+        if scheme.endswith("+sentinel"):
+            name, _, tail = tail.partition("/")
+            service = _service(scheme, name)
         db = _chosen_database(scheme, tail, options)
-        path = host = port = None
+        if db and scheme.endswith("+cluster"):
+            _refuse("a cluster has no database but 0", scheme)
+        path: Path | None = None
+        nodes: tuple[tuple[str, int], ...] = ()
         if scheme == "unix":
             path = _path(scheme, place, "the path of the socket")
         else:
-            host, port = _host_port(scheme, place, logged_in=bool(before))
-        return cls(scheme, host, port, path, db, username, password, MappingProxyType(options))
+            nodes = _nodes(scheme, place, logged_in=bool(before))
+        held = MappingProxyType(options)
+        return cls(scheme, nodes, service, path, db, username, password, held)
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether `nodes` are nodes of a cluster."""
+        return self.scheme.endswith("+cluster")
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether connections are encrypted."""
+        return self.scheme.startswith("rediss")
 
     @property
     def url(self) -> str:
@@ -176,8 +152,8 @@ class StoreAddress:
     @property
     def secrets(self) -> tuple[str, ...]:
         """Texts that no message may hold: each password as it is, percent-encoded, in a repr."""
-        plain = [self.password, self.options.get("ssl_password")]
-        words = [str(word) for word in plain if word]
+        options = [self.options.get(name) for name in ("ssl_password", "sentinel_password")]
+        words = [str(word) for word in (self.password, *options) if word]
         spelled = {form for word in words for form in (word, quote(word, ""), repr(word)[1:-1])}
         return tuple(sorted(spelled, key=len, reverse=True))
 
@@ -188,8 +164,13 @@ class StoreAddress:
         if self.path is not None:
             database = f"?db={self.db}" if self.db else ""
             return f"{self.scheme}://{login}{quote(os.fsencode(self.path))}{database}"
-        host = f"[{self.host}]" if self.host and ":" in self.host else self.host
-        return f"{self.scheme}://{login}{host}:{self.port}/{self.db}"
+        hosts = ",".join(
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.nodes
+        )
+        tail = "" if self.is_cluster else f"/{self.db}"
+        if self.service is not None:
+            tail = f"/{quote(self.service, safe='')}{tail}"
+        return f"{self.scheme}://{login}{hosts}{tail}"
 
 
 def default_directory() -> Path:
@@ -222,17 +203,15 @@ def _scheme(url: str) -> tuple[str, str]:
     scheme = scheme.lower()
     if not found:
         _refuse('it has no scheme ("redis://" or another)')
-    if scheme in _LATER:
-        _refuse("this version does not support it yet; give the address of one server", scheme)
-    if scheme not in _OPTIONS:
-        _refuse("its scheme is not one of " + ", ".join(_OPTIONS))
+    if scheme not in OPTIONS:
+        _refuse("its scheme is not one of " + ", ".join(OPTIONS))
     if "#" in rest:
         _refuse('it holds "#"; in a password write %23', scheme)
     return scheme, rest
 
 
 def _options(scheme: str, query: str) -> dict[str, object]:
-    readers = _OPTIONS[scheme]
+    readers = OPTIONS[scheme]
     found: dict[str, object] = {}
     for item in filter(None, query.split("&")):
         name, equals, value = item.partition("=")
@@ -243,12 +222,14 @@ def _options(scheme: str, query: str) -> dict[str, object]:
         if name in found:
             _refuse(f"option {name} is given twice", scheme)
         found[name] = _option(scheme, name, _decode(scheme, value, f"option {name}"))
+    if "sentinel_username" in found and "sentinel_password" not in found:
+        _refuse("it names a user of the sentinels without sentinel_password", scheme)
     return found
 
 
 def _option(scheme: str, name: str, value: str) -> object:
     try:
-        return _OPTIONS[scheme][name](value)
+        return OPTIONS[scheme][name](value)
     except (ValueError, KeyError):
         pass
     # Outside the handler: the text of the handled error holds the value.
@@ -277,15 +258,22 @@ def _chosen_database(scheme: str, tail: str, options: dict[str, object]) -> int:
     """Return the database of the path or of ``?db=``; takes it out of `options`."""
     if tail and "db" in options:
         _refuse("the database is given twice, after the host and as ?db=", scheme)
-    chosen = _number(tail, most=_MOST) if tail else options.pop("db", 0)
+    chosen = _number(tail, most=MOST) if tail else options.pop("db", 0)
     if not isinstance(chosen, int):
         _refuse("the database is not a number >= 0", scheme)
     return chosen
 
 
-def _host_port(scheme: str, place: str, *, logged_in: bool) -> tuple[str, int]:
-    if not place and not logged_in:
-        return "localhost", _DEFAULT_PORT
+def _nodes(scheme: str, place: str, *, logged_in: bool) -> tuple[tuple[str, int], ...]:
+    if scheme in {"redis", "rediss"}:
+        if not place and not logged_in:
+            return (("localhost", _DEFAULT_PORT),)
+        return (_host_port(scheme, place, _DEFAULT_PORT),)
+    default = _SENTINEL_PORT if scheme.endswith("+sentinel") else _DEFAULT_PORT
+    return tuple(_host_port(scheme, one, default) for one in place.split(","))
+
+
+def _host_port(scheme: str, place: str, default: int) -> tuple[str, int]:
     match = _HOST_PORT.fullmatch(place)
     if match is None or len(place) > _MAX_HOST:
         _refuse(
@@ -293,26 +281,24 @@ def _host_port(scheme: str, place: str, *, logged_in: bool) -> tuple[str, int]:
             'password write "@" as %40, "/" as %2F, ":" as %3A, "?" as %3F',
             scheme,
         )
-    port = _number(match["port"], most=65535) if match["port"] else _DEFAULT_PORT
+    port = _number(match["port"], most=65535) if match["port"] else default
     if not port:
         _refuse("the port is not a number from 1 to 65535", scheme)
     return match["address"] or match["name"], port
 
 
+def _service(scheme: str, name: str) -> str:
+    service = _decode(scheme, name, "the name of the service")
+    if not service:
+        _refuse("after the sentinels must come /service, the name they watch it under", scheme)
+    return service
+
+
 def _number(text: str, *, most: int) -> int | None:
     try:
-        return _whole(text, most=most)
+        return whole(text, most=most)
     except ValueError:
         return None
-
-
-def _whole(text: str, *, least: int = 0, most: int) -> int:
-    # int() alone would take "+1", "1_0" and other alphabets' digits.
-    if not (text.isascii() and text.isdigit() and len(text) <= 10):
-        raise ValueError
-    if not least <= int(text) <= most:
-        raise ValueError
-    return int(text)
 
 
 def _path(scheme: str, text: str, what: str) -> Path:
