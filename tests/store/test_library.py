@@ -99,7 +99,7 @@ def test_a_key_of_another_type_is_an_error_and_changes_nothing(any_store: Store)
     for call in calls:
         with pytest.raises(StoreError):
             library.run(any_store, [call])
-    assert any_store.client.keys() == [KEYS.state.encode()]
+    assert list(any_store.client.scan_iter()) == [KEYS.state.encode()]
 
 
 def test_appending_arms_to_a_key_of_another_type_leaves_the_state_alone(any_store: Store) -> None:

@@ -510,7 +510,7 @@ def test_a_segment_that_changes_all_the_time_ends_in_an_error(
 ) -> None:
     stats, other = make(store), make(store)
     stats.apply([batch("1", ["a"])])
-    send = statistics.library.run
+    send = statistics.library.attempt
 
     def interfere(to: Store, calls: Sequence[statistics.library.Call]) -> list[list[bytes]]:
         if any(call.function == "apply_batch" for call in calls):
@@ -520,6 +520,6 @@ def test_a_segment_that_changes_all_the_time_ends_in_an_error(
 
     numbers = iter(range(10**6))
     monkeypatch.setattr(statistics, "_MAX_STALE", 5)
-    monkeypatch.setattr(statistics.library, "run", interfere)
+    monkeypatch.setattr(statistics.library, "attempt", interfere)
     with pytest.raises(statistics.StoreError, match="5 times"):
         stats.apply([batch("2", ["a"])])

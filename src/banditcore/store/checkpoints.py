@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from banditcore.errors import ConfigurationConflictError, CorruptDataError, describe
 from banditcore.logs import EventLog, Position
 from banditcore.store import keys
-from banditcore.store.connect import translating
+from banditcore.store.transport import Command
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
@@ -55,8 +55,8 @@ class Checkpoint:
 
 def load(store: Store, bandit: str, source: str) -> Checkpoint:
     """Return where a source was left; its beginning if it was never read."""
-    with translating(store):
-        raw = store.client.hget(keys.of_bandit(bandit).checkpoints, source)
+    key = keys.of_bandit(bandit).checkpoints
+    [raw] = store.replies([Command(key, ("HGET", key, source))])
     return Checkpoint() if raw is None else parse(source, raw)
 
 
@@ -75,5 +75,5 @@ def save(store: Store, bandit: str, source: str, checkpoint: Checkpoint) -> None
     """Remember that everything before the checkpoint's position is dealt with."""
     at = checkpoint.position
     raw = json.dumps([at.offset, at.line, at.digest, checkpoint.reading, checkpoint.refused])
-    with translating(store):
-        store.client.hset(keys.of_bandit(bandit).checkpoints, source, raw)
+    key = keys.of_bandit(bandit).checkpoints
+    store.replies([Command(key, ("HSET", key, source, raw))])

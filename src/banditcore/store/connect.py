@@ -1,16 +1,16 @@
-"""Opens a store, checks that it is fit, and puts its errors into our words."""
+"""Opens a store and checks that it is fit."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import redis
 from redis import exceptions
 from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.retry import Retry
 
@@ -18,79 +18,126 @@ from banditcore.errors import (
     InvalidTypeError,
     InvalidValueError,
     StoreError,
-    StoreUnavailableError,
-    StoreUnfitError,
     describe,
 )
+from banditcore.store import fitness
+from banditcore.store.cluster import ClusterTransport
 from banditcore.store.embedded import EmbeddedServer
+from banditcore.store.keys import BANDITS
+from banditcore.store.sentinel import CheckedSentinel
+from banditcore.store.translation import translated, translating
+from banditcore.store.transport import Answer, Command, Failure, OneServer, Transport
 from banditcore.store.url import StoreAddress
 
-__all__ = ["MIN_VERSION", "URL_VARIABLE", "Store", "connect", "translated", "translating"]
+__all__ = ["URL_VARIABLE", "Store", "connect", "translated", "translating"]
 
 URL_VARIABLE = "BANDITCORE_URL"
 """Environment variable with the address that `connect` uses when it is given none."""
 
-MIN_VERSION = (7, 0)
-"""The oldest server: function libraries came with Redis 7.0."""
-
-_SECTIONS = ("memory", "persistence", "replication", "cluster")
-_LOADING_POLL_S = 0.02
-
 
 class Store:
-    """One checked connection pool to one server. Made by `connect`.
+    """Checked connections to one server or to a cluster. Made by `connect`.
 
-    Threads may share it. So may processes that fork: redis-py's pool notices that it is in
-    another process and opens connections of its own. Other processes open the same store with
+    Threads may share it. So may processes that fork: redis-py's pools notice that they are in
+    another process and open connections of their own. Other processes open the same store with
     ``connect(store.url)``; a Store cannot be pickled, because its address may hold a password.
 
     Attributes
     ----------
-    client : redis.Redis
-        Bytes in and out. It never retries: an increment that is sent twice counts twice.
+    client : redis.Redis or redis.RedisCluster
+        Bytes in and out. It never sends twice what may have run: an increment that is sent twice
+        counts twice. Commands that touch a key are better sent with `send` or `replies`.
     url : str
         The complete address, password included. Hand it to workers; do not log it.
     """
 
-    __slots__ = ("__weakref__", "_address", "_client", "_closed", "_server")
+    __slots__ = ("__weakref__", "_closed", "_server", "_transport")
 
-    def __init__(
-        self, client: redis.Redis, address: StoreAddress, server: EmbeddedServer | None = None
-    ) -> None:
-        self._client = client
-        self._address = address
+    def __init__(self, transport: Transport, server: EmbeddedServer | None = None) -> None:
+        self._transport = transport
         self._server = server
         self._closed = False
 
     @property
-    def client(self) -> redis.Redis:
+    def client(self) -> redis.Redis | redis.RedisCluster:
         """The client; raises StoreError after `close`, where redis-py would silently reconnect."""
-        if self._closed:
-            raise StoreError(f"the store {self._address.shown} is closed: connect again")
-        return self._client
+        return self._open().client
 
     @property
     def url(self) -> str:
         """The complete address, password included."""
-        return self._address.url
+        return self._transport.address.url
 
     @property
     def address(self) -> StoreAddress:
         """The parsed address; its `shown` is safe to log."""
-        return self._address
+        return self._transport.address
+
+    def send(self, commands: Sequence[Command]) -> list[Answer]:
+        """Send commands and return their answers in order: one round trip to each server.
+
+        Returns
+        -------
+        list
+            For each command what the server said, as bytes, int, None or a list of these, or the
+            `Failure` that stands for it.
+        """
+        return self._open().send(commands)
+
+    def replies(self, commands: Sequence[Command]) -> list[Answer]:
+        """Send commands and return their replies in order.
+
+        Raises
+        ------
+        StoreError
+            For the first that failed. The others have run, or may have.
+        """
+        answers = self.send(commands)
+        for answer in answers:
+            if isinstance(answer, Failure):
+                raise translated(answer.error, self, answer.node) from answer.error
+        return answers
+
+    def servers(self) -> dict[str, redis.Redis]:
+        """Return a client of each primary there is now, by "host:port"; of one server by ""."""
+        return self._open().servers()
+
+    def server(self, node: str) -> redis.Redis:
+        """Return a client of the server that a `Failure` names."""
+        return self._open().server(node)
+
+    def identities(self) -> list[str]:
+        """Return the run ids of all primaries, sorted.
+
+        They differ from those of before when a server was restarted, replaced by its replica, or
+        given slots: what was written last may be gone. One small request to each primary.
+        """
+        found = []
+        for node, client in self.servers().items():
+            with translating(self, node):
+                found.append(str(client.info("server")["run_id"]))
+        return sorted(found)
 
     def server_time(self) -> float:
-        """Return the server's clock, in seconds since 1970, to the microsecond."""
-        with translating(self):
-            seconds, microseconds = self.client.time()
-        return float(seconds) + microseconds / 1e6
+        """Return the server's clock, in seconds since 1970, to the microsecond.
+
+        In a cluster it is that of the primary that knows the bandits' names; what concerns a
+        segment is judged by the clock of the segment's primary.
+        """
+        [(seconds, microseconds)] = self.replies([Command(BANDITS, ("TIME",))])
+        return float(seconds) + int(microseconds) / 1e6
 
     def close(self) -> None:
         """Close every connection and give up an embedded server. May be called again."""
         self._closed = True
-        self._client.close()
+        self._transport.close()
         if self._server is not None:
             self._server.close()
+
+    def _open(self) -> Transport:
+        if self._closed:
+            raise StoreError(f"the store {self.address.shown} is closed: connect again")
+        return self._transport
 
     def __enter__(self) -> Store:
         return self
@@ -99,7 +146,7 @@ class Store:
         self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._address.shown!r})"
+        return f"{type(self).__name__}({self.address.shown!r})"
 
     def __reduce__(self) -> NoReturn:
         raise InvalidTypeError(
@@ -113,8 +160,9 @@ def connect(url: str | None = None, *, timeout_s: float = 5.0) -> Store:
     Parameters
     ----------
     url : str, optional
-        See `StoreAddress.parse`. Default: ``$BANDITCORE_URL``, else ``embedded://``, a server of
-        our own in the default data directory.
+        ``redis://``, ``redis+cluster://``, ``redis+sentinel://``, the same with ``rediss``,
+        ``unix://`` or ``embedded://``: see `StoreAddress.parse`. Default: ``$BANDITCORE_URL``,
+        else ``embedded://``, a server of our own in the default data directory.
     timeout_s : float
         > 0, in seconds. The longest to wait for the server to come up and load its data, and
         afterwards for any one reply.
@@ -131,12 +179,14 @@ def connect(url: str | None = None, *, timeout_s: float = 5.0) -> Store:
     StoreUnavailableError
         Nothing answers there in time, or it is still loading its data.
     StoreUnfitError
-        The server refuses this login, is too old, may evict keys, is a replica, or is part of a
-        cluster.
+        A server refuses this login, is too old, may evict keys, or is a replica; the address is
+        that of a cluster and its server is none, or the other way round.
 
     Notes
     -----
-    To connect, a login must be permitted INFO; `Store.server_time` needs TIME.
+    To connect, a login must be permitted INFO, on a cluster also COMMAND and CLUSTER SLOTS;
+    `Store.server_time` needs TIME. Every primary of a cluster is checked, and each that comes later
+    before it is written to.
     """
     if not (isinstance(timeout_s, int | float) and 0 < timeout_s <= 1e9):
         raise InvalidValueError(describe("timeout_s", timeout_s, "give seconds, > 0, at most 1e9"))
@@ -146,165 +196,98 @@ def connect(url: str | None = None, *, timeout_s: float = 5.0) -> Store:
     server = None
     if address.path is not None and address.scheme == "embedded":
         server = EmbeddedServer.open(address.path, timeout_s=timeout_s)
-    store = Store(_client(address, server, timeout_s), address, server)
     try:
-        _check_fit(store, deadline)
+        transport = _transport(address, server, timeout_s, deadline)
     except BaseException:
-        store.close()
+        if server is not None:
+            server.close()
         raise
-    return store
+    return Store(transport, server)
 
 
-@contextmanager
-def translating(store: Store) -> Iterator[None]:
-    """Turn errors of redis-py inside the block into ours, with the cause chained.
+def _transport(
+    address: StoreAddress, server: EmbeddedServer | None, timeout_s: float, deadline: float
+) -> Transport:
+    """Open connections and check what is at their end."""
+    settings = _settings(address, timeout_s)
 
-    No text in the chain holds a password of the store's address: a server may quote the command
-    it refuses, and that can be AUTH.
-    """
+    def check(client: redis.Redis, node: str) -> None:
+        found = fitness.loaded(client, deadline)
+        if found.get("role") != "master" and (address.is_cluster or address.service):
+            # Who named it does not know yet what happened, or knows better than the server.
+            raise exceptions.ConnectionError(f"{node} is no primary at the moment")
+        fitness.check(found, address, node)
+
+    transport: Transport
+    with translating(_At(address)):
+        if address.is_cluster:
+            transport = ClusterTransport(
+                _cluster_client(address, settings), address, check, wait_s=timeout_s
+            )
+        elif address.service is not None:
+            settings["ssl"] = address.uses_tls
+            sentinel = CheckedSentinel(address, settings, check)
+            client: redis.Redis = sentinel.master_for(address.service)  # type: ignore[no-untyped-call]
+            transport = OneServer(client, address, sentinel.close)
+        else:
+            transport = OneServer(_client(address, server, settings), address)
     try:
-        yield
-    except exceptions.RedisError as error:
-        raise translated(error, store) from error
+        servers = transport.servers()  # a cluster checks each
+        if not address.is_cluster:
+            with translating(transport):
+                check(servers[""], "")
+    except BaseException:
+        transport.close()
+        raise
+    return transport
 
 
-def translated(error: Exception, store: Store) -> StoreError:
-    """Return our error for one of redis-py's, such as a pipeline returns among its replies.
-
-    Removes the address's passwords from the texts of `error` and its chain, in place.
-    """
-    _scrub(error, store.address.secrets)
-    kind, what = _meaning(error)
-    return kind(f"the store {store.address.shown} {what}")
-
-
-def _client(address: StoreAddress, server: EmbeddedServer | None, timeout_s: float) -> redis.Redis:
-    settings: dict[str, object] = {
-        **address.options,
-        "db": address.db,
+def _settings(address: StoreAddress, timeout_s: float) -> dict[str, Any]:
+    """Return redis-py's settings of a connection, but for the place and the kind of it."""
+    own = {"sentinel_username", "sentinel_password"}
+    settings: dict[str, Any] = {
+        **{name: value for name, value in address.options.items() if name not in own},
         "decode_responses": False,
-        "health_check_interval": 0,
         "protocol": 2,  # one shape of replies on every server
         "retry": Retry(NoBackoff(), 0),
         "socket_connect_timeout": timeout_s,
         "socket_timeout": timeout_s,
     }
-    if address.scheme != "rediss":
+    if not address.uses_tls:
         # Saves two round trips a connection. TLS needs one: a TLS 1.3 server sends session
         # tickets after the handshake, and redis-py 8.1 takes a fresh connection with unread
         # bytes for a broken one ("Connection not ready").
         settings["driver_info"] = None
     if address.password is not None:
         settings |= {"username": address.username, "password": address.password}
+    if not address.is_cluster:
+        settings |= {"db": address.db, "health_check_interval": 0}
+    return settings
+
+
+def _client(
+    address: StoreAddress, server: EmbeddedServer | None, settings: dict[str, Any]
+) -> redis.Redis:
     if address.path is not None:
         path = address.path if server is None else server.socket_path
-        settings |= {"connection_class": UnixDomainSocketConnection, "path": str(path)}
+        place: dict[str, Any] = {"connection_class": UnixDomainSocketConnection, "path": str(path)}
     else:
-        tls = address.scheme == "rediss"
-        settings |= {
-            "connection_class": SSLConnection if tls else Connection,
-            "host": address.host,
-            "port": address.port,
-        }
-    return redis.Redis.from_pool(redis.ConnectionPool(**settings))  # type: ignore[arg-type]  # settings of mixed types
+        [(host, port)] = address.nodes
+        kind = SSLConnection if address.uses_tls else Connection
+        place = {"connection_class": kind, "host": host, "port": port}
+    return redis.Redis.from_pool(redis.ConnectionPool(**settings, **place))
 
 
-def _check_fit(store: Store, deadline: float) -> None:
-    facts = _facts(store, deadline)
-    shown = store.address.shown
-
-    def unfit(name: str, remedy: str) -> StoreUnfitError:
-        return StoreUnfitError(describe(f"{name} of {shown}", facts.get(name), remedy))
-
-    version = str(facts.get("redis_version", ""))
-    if _version(version) < MIN_VERSION:
-        oldest = ".".join(map(str, MIN_VERSION))
-        raise unfit("redis_version", f"banditcore needs Redis {oldest} or later, or Valkey")
-    if str(facts.get("cluster_enabled", 0)) == "1":
-        raise unfit(
-            "cluster_enabled", "this version does not support a cluster yet; use a single server"
-        )
-    if facts.get("redis_mode") == "sentinel":
-        raise unfit("redis_mode", "a sentinel holds no data; connect to the primary it watches")
-    if facts.get("role") != "master":
-        raise unfit("role", "a replica is read-only; connect to its primary")
-    if facts.get("maxmemory_policy") != "noeviction":
-        raise unfit(
-            "maxmemory_policy",
-            "the server may evict keys, and counts would be lost unseen; run `CONFIG SET "
-            "maxmemory-policy noeviction` and set it in the server's configuration too",
-        )
+def _cluster_client(address: StoreAddress, settings: dict[str, Any]) -> redis.RedisCluster:
+    return redis.RedisCluster(
+        startup_nodes=[ClusterNode(host, port) for host, port in address.nodes],
+        ssl=address.uses_tls,
+        **settings,
+    )
 
 
-def _facts(store: Store, deadline: float) -> dict[str, object]:
-    """Return what INFO says, once the server has loaded its data."""
-    while True:
-        with translating(store):
-            facts = dict(store.client.info("server", *_SECTIONS))
-            if not facts.get("loading"):  # INFO is answered while it loads
-                return facts
-            if time.monotonic() >= deadline:
-                raise exceptions.BusyLoadingError("loading:1")
-        time.sleep(_LOADING_POLL_S)
+class _At:
+    """An address that nothing is connected to yet."""
 
-
-def _version(text: str) -> tuple[int, ...]:
-    parts = text.split(".")[:2]
-    return tuple(int(part) if part.isdigit() else 0 for part in parts)
-
-
-def _meaning(error: Exception) -> tuple[type[StoreError], str]:  # noqa: PLR0911  # a table
-    """Return the class and the rest of the sentence "the store ..."."""
-    text = str(error)
-    if isinstance(error, exceptions.BusyLoadingError):
-        return StoreUnavailableError, "is still loading its data: try again, or wait longer"
-    if "NOAUTH" in text or "Authentication required" in text:
-        return StoreUnfitError, "needs a password: put it into the url (user:password@)"
-    if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError):
-        return StoreUnfitError, "refuses this user name or password: correct the url"
-    if isinstance(error, exceptions.NoPermissionError):
-        return StoreUnfitError, f"does not permit its user this ({text}): extend the user's ACL"
-    if isinstance(error, exceptions.OutOfMemoryError):
-        return StoreUnfitError, "is out of memory: raise its maxmemory, or retire arms"
-    if isinstance(error, exceptions.ReadOnlyError):
-        return StoreUnfitError, "has become a read-only replica: connect to the primary"
-    if text.startswith("MISCONF"):
-        return StoreUnfitError, "cannot save to disk, so refuses writes: see its log and its disk"
-    if isinstance(error, exceptions.NoScriptError):
-        return StoreError, "has lost a script (SCRIPT FLUSH): load it again"
-    if isinstance(error, exceptions.TimeoutError):
-        return (
-            StoreUnavailableError,
-            "did not answer in time: check its load, or allow more time (timeout_s)",
-        )
-    if isinstance(error, exceptions.ConnectionError):
-        return (
-            StoreUnavailableError,
-            f"cannot be reached ({text}): check that it runs and that the url is right",
-        )
-    return StoreError, f"refused a command ({text})"
-
-
-def _scrub(error: BaseException, secrets: tuple[str, ...]) -> None:
-    """Replace secrets in the texts of `error` and of everything chained to it, in place."""
-    seen: set[int] = set()
-    chain: list[BaseException | None] = [error]
-    while chain:
-        link = chain.pop()
-        if link is None or id(link) in seen:
-            continue
-        seen.add(id(link))
-        chain += [link.__cause__, link.__context__]
-        link.args = tuple(_clean(part, secrets) for part in link.args)
-        if isinstance(link, OSError):  # its text is not made of its args
-            link.strerror = _clean(link.strerror, secrets)
-            link.filename = _clean(link.filename, secrets)
-
-
-def _clean(part: Any, secrets: tuple[str, ...]) -> Any:
-    text = part if isinstance(part, str) else repr(part)
-    if not any(secret in text for secret in secrets):
-        return part
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    return text
+    def __init__(self, address: StoreAddress) -> None:
+        self.address = address

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from banditcore.store import keys
-from banditcore.store.connect import translating
+from banditcore.store.transport import Command
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
@@ -26,11 +26,14 @@ def segments(store: Store, bandit: str) -> list[str]:
 
 def add(store: Store, bandit: str, paths: Iterable[str]) -> None:
     """Enter segments. Comes before their first write, so no counts can be out of sight."""
-    with translating(store):
-        pipeline = store.client.pipeline(transaction=False)
-        pipeline.sadd(keys.BANDITS, bandit)
-        pipeline.sadd(keys.of_bandit(bandit).segments, *paths)
-        pipeline.execute()
+    known = keys.of_bandit(bandit).segments
+    # In a cluster two servers: a bandit that is entered without segments does no harm.
+    store.replies(
+        [
+            Command(keys.BANDITS, ("SADD", keys.BANDITS, bandit)),
+            Command(known, ("SADD", known, *paths)),
+        ]
+    )
 
 
 def remove(store: Store, bandit: str, paths: Iterable[str]) -> None:
@@ -55,6 +58,5 @@ def withdraw(store: Store, bandit: str) -> None:
 
 
 def _members(store: Store, key: str) -> list[str]:
-    with translating(store):
-        members = store.client.smembers(key)
-    return sorted(name.decode() if isinstance(name, bytes) else name for name in members)
+    [members] = store.replies([Command(key, ("SMEMBERS", key))])
+    return sorted(name.decode() for name in members)

@@ -20,6 +20,8 @@
 --   arms    string, for each slot: length - 1 as u8, then the id
 --   even, odd   sets of 16-byte digests, for window buckets of even and odd number
 --   blob    string, a published snapshot: 32-byte header, version u64 at offset 8
+-- and one of a bandit:
+--   settings  hash  h, w: half-life and window in seconds, decimal; 0 is no half-life
 
 local SLOTS_PER_CHUNK = 128
 local SLOT_BYTES = 16
@@ -535,6 +537,17 @@ local function publish(keys, args)
   return { 'OK' }
 end
 
+-- agree(keys: settings; args: half_life_s, window_s) -> {half_life_s, window_s}
+-- Settles what a bandit is kept with, unless that was done before. One write.
+local function agree(keys, args)
+  local stored = redis.call('HMGET', keys[1], 'h', 'w')
+  if stored[1] and stored[2] then
+    return stored
+  end
+  redis.call('HSET', keys[1], 'h', args[1], 'w', args[2])
+  return { args[1], args[2] }
+end
+
 -- Maintenance: a segment, or the keys of a bandit, as a whole.
 
 -- dump_segment(keys: state, arms, even, odd, blob; args: with_digests)
@@ -716,6 +729,7 @@ redis.register_function('@LIBRARY@_apply_unique', apply_unique)
 redis.register_function('@LIBRARY@_rescale', rescale)
 redis.register_function('@LIBRARY@_compact', compact)
 redis.register_function('@LIBRARY@_publish', publish)
+redis.register_function('@LIBRARY@_agree', agree)
 redis.register_function({ function_name = '@LIBRARY@_dump_segment', callback = dump_segment, flags = { 'no-writes' } })
 redis.register_function('@LIBRARY@_restore_segment', restore_segment)
 redis.register_function({ function_name = '@LIBRARY@_forget_segment', callback = forget_segment, flags = { 'allow-oom' } })

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from redis.exceptions import ResponseError
 
-from banditcore.store.connect import translating
 from banditcore.store.keys import BanditKeys, SegmentKeys
+from banditcore.store.translation import translated, translating
+from banditcore.store.transport import Command, Failure
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
@@ -28,9 +29,11 @@ __all__ = [
     "Reply",
     "Window",
     "add_arms",
+    "agree",
     "apply",
     "apply_batch",
     "apply_unique",
+    "attempt",
     "begin_import",
     "compact",
     "dump_segment",
@@ -220,6 +223,11 @@ def publish(keys: SegmentKeys, *, version: int, body: bytes) -> Call:
     return Call("publish", (keys.blob,), (version, body))
 
 
+def agree(keys: BanditKeys, *, half_life_s: str, window_s: str) -> Call:
+    """Settle what a bandit is kept with, unless that was done before; return what it is."""
+    return Call("agree", (keys.settings,), (half_life_s, window_s))
+
+
 def dump_segment(keys: SegmentKeys, *, with_digests: bool) -> Call:
     """Read all of a segment but its blob, at one moment."""
     return Call("dump_segment", keys, (int(with_digests),), writes=False)
@@ -266,7 +274,7 @@ def packed(strings: Iterable[bytes]) -> bytes:
 
 
 def run(store: Store, calls: Sequence[Call]) -> list[Reply]:
-    """Send calls in one round trip and return their replies in order.
+    """Send calls in one round trip to each server and return their replies in order.
 
     A server without the library (new, or flushed) is given it, and the calls it refused are sent
     again: a refused call has changed nothing.
@@ -274,25 +282,36 @@ def run(store: Store, calls: Sequence[Call]) -> list[Reply]:
     Raises
     ------
     StoreError
-        When the server is out of reach (then each call may or may not have run), or for the
-        first call that failed (the others have run).
+        For the first call that failed. The others have run, or, where a server is out of reach,
+        may or may not have run.
     """
-    replies: list[Reply | Exception] = _send(store, calls)
+    replies: list[Reply] = []
+    for answer in attempt(store, calls):
+        if isinstance(answer, Failure):
+            raise translated(answer.error, store, answer.node) from answer.error
+        replies.append(answer)
+    return replies
+
+
+def attempt(store: Store, calls: Sequence[Call]) -> list[Reply | Failure]:
+    """Send calls as `run` does; return for each its reply or what kept it from having one."""
+    commands = [Command(call.keys[0], call.command()) for call in calls]
+    answers: list[Reply | Failure] = store.send(commands)
     for _ in range(_RELOADS):
-        missing = [i for i, reply in enumerate(replies) if _is_function_missing(reply)]
+        missing = {
+            i: answer.node
+            for i, answer in enumerate(answers)
+            if isinstance(answer, Failure) and _is_function_missing(answer.error)
+        }
         if not missing:
             break
-        for file in dict.fromkeys(calls[i].file for i in missing):
-            _load(store, file)
-        for i, reply in zip(missing, _send(store, [calls[i] for i in missing]), strict=True):
-            replies[i] = reply
-    answered: list[Reply] = []
-    for reply in replies:
-        if isinstance(reply, Exception):
-            with translating(store):
-                raise reply
-        answered.append(reply)
-    return answered
+        wanted = {(node, calls[i].file) for i, node in missing.items()}
+        for node, file in sorted(wanted):
+            _load(store, node, file)
+        again = store.send([commands[i] for i in missing])
+        for i, answer in zip(missing, again, strict=True):
+            answers[i] = answer
+    return answers
 
 
 @cache
@@ -316,23 +335,14 @@ def _number(value: float | None) -> str:
     return "" if value is None else repr(float(value))
 
 
-def _send(store: Store, calls: Sequence[Call]) -> list[Reply | Exception]:
-    with translating(store):
-        pipeline = store.client.pipeline(transaction=False)
-        for call in calls:
-            pipeline.execute_command(*call.command())
-        replies: list[Reply | Exception] = pipeline.execute(raise_on_error=False)
-    return replies
+def _is_function_missing(error: Exception) -> bool:
+    return isinstance(error, ResponseError) and "function not found" in str(error).lower()
 
 
-def _is_function_missing(reply: object) -> bool:
-    return isinstance(reply, ResponseError) and "function not found" in str(reply).lower()
-
-
-def _load(store: Store, file: str) -> None:
-    with translating(store):
+def _load(store: Store, node: str, file: str) -> None:
+    with translating(store, node):
         try:
-            store.client.execute_command("FUNCTION", "LOAD", library_source(file))
+            store.server(node).execute_command("FUNCTION", "LOAD", library_source(file))
         except ResponseError as error:
             # Another client was faster. The name is a digest of the text: it is the same library.
             if "already exists" not in str(error):

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from banditcore.counts import ArmCounts, decay_exponent
 from banditcore.errors import CorruptDataError, InvalidValueError, describe
 from banditcore.store import keys, library
-from banditcore.store.connect import translating
 from banditcore.store.library import Reply
+from banditcore.store.transport import Command
 from banditcore.store.view import SegmentView
 
 if TYPE_CHECKING:
@@ -103,11 +103,8 @@ class SegmentReader:
 
     def marks(self, segments: Sequence[str], mark: str) -> list[tuple[int, str]]:
         """Return (epoch, offset) of a partition's mark in each segment; (0, "") where none is."""
-        with translating(self._store):
-            pipeline = self._store.client.pipeline(transaction=False)
-            for segment in segments:
-                pipeline.hget(self.keys(segment).state, mark)
-            found = pipeline.execute()
+        states = [self.keys(segment).state for segment in segments]
+        found = self._store.replies([Command(key, ("HGET", key, mark)) for key in states])
         return [_mark(segment, raw) for segment, raw in zip(segments, found, strict=True)]
 
     def _read(

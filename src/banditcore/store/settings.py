@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from banditcore.errors import ConfigurationConflictError, CorruptDataError, describe
-from banditcore.store import keys
-from banditcore.store.connect import translating
+from banditcore.store import keys, library
+from banditcore.store.transport import Command
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
@@ -55,27 +55,18 @@ def load(store: Store, bandit: str) -> Settings | None:
     ConfigurationConflictError
         While the bandit is being imported.
     """
-    with translating(store):
-        half_life, window = store.client.hmget(keys.of_bandit(bandit).settings, ["h", "w"])
+    key = keys.of_bandit(bandit).settings
+    [(half_life, window)] = store.replies([Command(key, ("HMGET", key, "h", "w"))])
     if half_life is None or window is None:
         return None
-    if half_life == _IMPORTING:
-        raise ConfigurationConflictError(
-            describe("bandit", bandit, "it is being imported: wait, or run the import again")
-        )
-    try:
-        return Settings(float(half_life) or None, float(window))
-    except ValueError as error:
-        raise CorruptDataError(
-            describe("settings", [half_life, window], f"of bandit {bandit!r}: two numbers")
-        ) from error
+    return _read(bandit, half_life, window)
 
 
 def save(store: Store, bandit: str, settings: Settings) -> None:
     """Replace a bandit's settings. Segments that exist keep theirs until they are changed."""
-    with translating(store):
-        fields = [text for field in _fields(settings).items() for text in field]
-        store.client.hset(keys.of_bandit(bandit).settings, items=fields)
+    key = keys.of_bandit(bandit).settings
+    fields = [text for field in _fields(settings).items() for text in field]
+    store.replies([Command(key, ("HSET", key, *fields))])
 
 
 def agree(store: Store, bandit: str, wanted: Wanted, *, insist: bool = True) -> Settings:
@@ -91,13 +82,10 @@ def agree(store: Store, bandit: str, wanted: Wanted, *, insist: bool = True) -> 
     ConfigurationConflictError
         When the store holds other settings than a caller who insists.
     """
-    name = keys.of_bandit(bandit).settings
-    with translating(store):
-        pipeline = store.client.pipeline(transaction=True)  # both fields or none
-        for field, value in _fields(wanted.settings()).items():
-            pipeline.hsetnx(name, field, value)
-        pipeline.execute()
-    stored = load(store, bandit) or wanted.settings()
+    fields = _fields(wanted.settings())
+    call = library.agree(keys.of_bandit(bandit), half_life_s=fields["h"], window_s=fields["w"])
+    [(half_life, window)] = library.run(store, [call])
+    stored = _read(bandit, half_life, window)
     if insist:
         for what in ("half_life", "window"):
             asked, kept = getattr(wanted, f"{what}_s"), getattr(stored, f"{what}_s")
@@ -108,6 +96,19 @@ def agree(store: Store, bandit: str, wanted: Wanted, *, insist: bool = True) -> 
                     )
                 )
     return stored
+
+
+def _read(bandit: str, half_life: bytes, window: bytes) -> Settings:
+    if half_life == _IMPORTING:
+        raise ConfigurationConflictError(
+            describe("bandit", bandit, "it is being imported: wait, or run the import again")
+        )
+    try:
+        return Settings(float(half_life) or None, float(window))
+    except ValueError as error:
+        raise CorruptDataError(
+            describe("settings", [half_life, window], f"of bandit {bandit!r}: two numbers")
+        ) from error
 
 
 def _kept_half_life(seconds: float | None) -> str:

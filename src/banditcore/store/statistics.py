@@ -16,6 +16,8 @@ from banditcore.store import index, library
 from banditcore.store.reading import MAX_EXPONENT, SegmentReader
 from banditcore.store.registry import encode_ids
 from banditcore.store.retrying import Patience
+from banditcore.store.translation import translated
+from banditcore.store.transport import Failure
 from banditcore.store.updates import Outcome, Update
 from banditcore.store.version import SegmentVersion
 from banditcore.store.view import SegmentView, new_token
@@ -94,16 +96,16 @@ class Statistics:
         patience = Patience(self._retry_for_s)
         for _ in range(_MAX_STALE):
             try:
-                answered = self._attempt(updates, pending, unsure)
-            except StoreUnavailableError:
-                if not patience.wait():
-                    raise
-                continue
+                answered, failure = self._attempt(updates, pending, unsure)
+            except StoreUnavailableError as error:
+                answered, failure = {}, error
             for i, outcome in answered.items():
                 outcomes[i] = _credited(outcome, i in unsure)
             pending = [i for i in pending if i not in outcomes]
             if not pending:
                 return [outcomes[i] for i in range(len(updates))]
+            if failure is not None and not patience.wait():
+                raise failure
         raise _unsettled(updates[pending[0]].events.segment)
 
     def add_arms(self, segment: str, arms: Sequence[str]) -> int:
@@ -164,9 +166,14 @@ class Statistics:
 
     def _attempt(
         self, updates: Sequence[Update], pending: Sequence[int], unsure: set[int]
-    ) -> dict[int, Outcome]:
-        """Send pending updates once; return the outcome of those that were not STALE."""
+    ) -> tuple[dict[int, Outcome], StoreUnavailableError | None]:
+        """Send pending updates once.
+
+        Return the outcome of those that were answered and not STALE, and why some were not
+        answered; enter those that may have been applied all the same into `unsure`.
+        """
         outcomes: dict[int, Outcome] = {}
+        failure: StoreUnavailableError | None = None
         sent: list[int] = []
         views: list[tuple[SegmentView, list[str], library.Held]] = []
         calls: list[library.Call] = []
@@ -185,13 +192,18 @@ class Statistics:
             views.append((view, new, held))
             keys = self.reader.keys(update.events.segment)
             calls.append(update.call(keys, view.version, held, slots))
-        try:
-            replies = library.run(self._store, calls)
-        except StoreUnavailableError:
-            unsure.update(sent)
-            raise
         stale = []
+        replies = library.attempt(self._store, calls)
         for i, reply, (view, new, held) in zip(sent, replies, views, strict=True):
+            if isinstance(reply, Failure):
+                error = translated(reply.error, self._store, reply.node)
+                if not isinstance(error, StoreUnavailableError):
+                    raise error from reply.error
+                failure = error
+                failure.__cause__ = reply.error
+                if reply.may_have_run:
+                    unsure.add(i)
+                continue
             segment, outcome = updates[i].events.segment, updates[i].outcome(reply)
             if outcome.word == "STALE":
                 stale.append(segment)
@@ -200,8 +212,11 @@ class Statistics:
                 self.reader.remember(segment, view.with_arms(new, held.new_token))
             outcomes[i] = outcome
         if stale:
-            self.reader.look(stale)
-        return outcomes
+            try:
+                self.reader.look(stale)
+            except StoreUnavailableError as error:
+                failure = error  # what was answered stays answered
+        return outcomes, failure
 
     def _open(self, segments: Sequence[str]) -> list[SegmentView]:
         """Return views, reading or creating the segments this process does not know."""
