@@ -10,7 +10,7 @@ from banditcore.bandit import Bandit
 from banditcore.cli.arguments import positive, prior
 from banditcore.cli.output import Output, Shown, age, plain, span
 from banditcore.cli.selection import existing_bandit, existing_segment
-from banditcore.errors import CorruptDataError
+from banditcore.errors import CorruptDataError, StoreUnavailableError
 from banditcore.segments import lineage, with_ancestors
 from banditcore.slate_format import decode_header
 from banditcore.store import index, publish
@@ -116,6 +116,8 @@ def _segments(bandit: Bandit, limit: int, output: Output) -> None:
 
 def _published(header: Published, now: float) -> dict[str, Any]:
     """Describe the published slates that begin with `header`."""
+    if isinstance(header, StoreUnavailableError):
+        raise header
     nothing = {"version": None, "age_s": None, "bytes": None, "unusable": None}
     if not header:
         return nothing

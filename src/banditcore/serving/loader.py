@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
-from banditcore.errors import CorruptDataError, describe
+from banditcore.errors import CorruptDataError, StoreUnavailableError, describe
 from banditcore.events import MAX_AHEAD_S
 from banditcore.segments import with_ancestors
 from banditcore.serving.rung import Rung, climb
@@ -58,7 +58,8 @@ class SnapshotLoader:
         Segment -> its snapshot. Never changed, only replaced: who reads the attribute once and
         keeps to what it got needs no lock.
     rejected : mapping of str to str
-        Segment -> why its published blob was not used, as of the last `reload`.
+        Segment -> why its published blob was not used, as of the last `reload`: it is damaged, or
+        the node of a cluster that has it does not answer.
     """
 
     def __init__(
@@ -82,7 +83,8 @@ class SnapshotLoader:
         Raises
         ------
         StoreUnavailableError
-            The store does not answer. What was loaded so far stays in use.
+            The store does not answer, or no node of it that has what is watched. What was loaded
+            so far stays in use.
         """
         store, name = self._bandit.store, self._bandit.name
         watched = self._watched
@@ -96,7 +98,8 @@ class SnapshotLoader:
             loaded = self._build(dict(zip(batch, blobs, strict=True)), rejected)
             self.rungs = {**self.rungs, **loaded}
             changed += loaded
-        self._let_go({segment for segment, first in first_bytes.items() if first})
+        # An error is no sign that nothing is published.
+        self._let_go({segment for segment, first in first_bytes.items() if first != b""})
         self.rejected = MappingProxyType(rejected)
         return tuple(changed)
 
@@ -116,7 +119,7 @@ class SnapshotLoader:
                 continue
             try:
                 header = decode_header(_usable(first))
-            except CorruptDataError as error:
+            except (CorruptDataError, StoreUnavailableError) as error:
                 rejected[segment] = str(error)
                 continue
             if header.length > self._max_blob_bytes:
@@ -146,7 +149,7 @@ class SnapshotLoader:
             try:
                 snapshot = decode(_usable(blob), max_bytes=self._max_blob_bytes)
                 header = decode_header(_usable(blob))
-            except CorruptDataError as error:
+            except (CorruptDataError, StoreUnavailableError) as error:
                 rejected[segment] = str(error)
                 continue
             whose = (snapshot.bandit, snapshot.segment)
@@ -170,7 +173,7 @@ class SnapshotLoader:
 
 
 def _usable(found: Published) -> bytes:
-    if isinstance(found, CorruptDataError):
+    if isinstance(found, Exception):
         raise found
     return found
 

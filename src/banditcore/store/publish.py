@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from banditcore.errors import CorruptDataError, describe
+from banditcore.errors import CorruptDataError, StoreUnavailableError, describe
 from banditcore.store import keys, library
-from banditcore.store.connect import translating
+from banditcore.store.translation import translated
+from banditcore.store.transport import Answer, Command, Failure
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
 
 __all__ = ["HEADER_BYTES", "Published", "fetch", "fetch_one", "headers", "publish", "withdraw"]
 
-Published = bytes | CorruptDataError
-"""What is read of a segment's blob, or why nothing can be."""
+Published = bytes | CorruptDataError | StoreUnavailableError
+"""What is read of a segment's blob, or why nothing can be: it is damaged, or its node is silent."""
 
 HEADER_BYTES = 32
 
@@ -40,27 +41,32 @@ def publish(store: Store, bandit: str, segment: str, blob: bytes, version: int) 
 
 def withdraw(store: Store, bandit: str, segments: Sequence[str]) -> None:
     """Remove the blobs of segments, if they have any."""
-    with translating(store):
-        pipeline = store.client.pipeline(transaction=False)
-        for segment in segments:
-            pipeline.unlink(keys.of_segment(bandit, segment).blob)
-        pipeline.execute()
+    blobs = [keys.of_segment(bandit, segment).blob for segment in segments]
+    store.replies([Command(blob, ("UNLINK", blob)) for blob in blobs])
 
 
 def headers(store: Store, bandit: str, segments: Sequence[str]) -> list[Published]:
-    """Return the first 32 bytes of each segment's blob, in one round trip; b"" where none is."""
-    return _pipelined(store, bandit, segments, ("GETRANGE", 0, HEADER_BYTES - 1))
+    """Return the first 32 bytes of each segment's blob, in one round trip; b"" where none is.
+
+    A cluster takes one round trip to each node, all at once.
+
+    Raises
+    ------
+    StoreError
+        No server has answered.
+    """
+    return _read(store, bandit, segments, HEADER_BYTES)
 
 
 def fetch(
     store: Store, bandit: str, segments: Sequence[str], *, max_bytes: int = 64 * 2**20
 ) -> list[Published]:
-    """Return each segment's blob, in one round trip; b"" where none is published.
+    """Return each segment's blob, as `headers` does their beginnings.
 
     Read `headers` first: they tell the length, so that an oversized blob is not fetched. One that
     lies about it is cut after `max_bytes`, and then fails its checks.
     """
-    return _pipelined(store, bandit, segments, ("GETRANGE", 0, max_bytes - 1))
+    return _read(store, bandit, segments, max_bytes)
 
 
 def fetch_one(store: Store, bandit: str, segment: str) -> bytes:
@@ -72,28 +78,34 @@ def fetch_one(store: Store, bandit: str, segment: str) -> bytes:
         Its key holds something else.
     """
     [found] = fetch(store, bandit, [segment])
-    if isinstance(found, CorruptDataError):
+    if isinstance(found, Exception):
         raise found
     return found
 
 
-def _pipelined(
-    store: Store, bandit: str, segments: Sequence[str], command: tuple[str, int, int]
-) -> list[Published]:
-    verb, first, last = command
-    with translating(store):
-        pipeline = store.client.pipeline(transaction=False)
-        for segment in segments:
-            pipeline.execute_command(verb, keys.of_segment(bandit, segment).blob, first, last)
-        replies: list[bytes | Exception] = pipeline.execute(raise_on_error=False)
-        return [_published(*found) for found in zip(segments, replies, strict=True)]
+def _read(store: Store, bandit: str, segments: Sequence[str], size: int) -> list[Published]:
+    blobs = [keys.of_segment(bandit, segment).blob for segment in segments]
+    answers = store.send([Command(blob, ("GETRANGE", blob, 0, size - 1)) for blob in blobs])
+    found = [
+        _published(store, segment, answer)
+        for segment, answer in zip(segments, answers, strict=True)
+    ]
+    lost = [each for each in found if isinstance(each, StoreUnavailableError)]
+    if lost and len(lost) == len(found):
+        raise lost[0]
+    return found
 
 
-def _published(segment: str, reply: bytes | Exception) -> Published:
-    if not isinstance(reply, Exception):
-        return reply
-    if not str(reply).startswith("WRONGTYPE"):  # damage of one key must not hide the others
-        raise reply
-    return CorruptDataError(
-        describe("blob", "no string", f"of segment {segment!r}: remove the key, then refresh")
-    )
+def _published(store: Store, segment: str, answer: Answer) -> Published:
+    if not isinstance(answer, Failure):
+        blob: bytes = answer
+        return blob
+    if str(answer.error).startswith("WRONGTYPE"):  # damage of one key must not hide the others
+        return CorruptDataError(
+            describe("blob", "no string", f"of segment {segment!r}: remove the key, then refresh")
+        )
+    error = translated(answer.error, store, answer.node)
+    if not isinstance(error, StoreUnavailableError):
+        raise error from answer.error
+    error.__cause__ = answer.error
+    return error
