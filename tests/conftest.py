@@ -5,27 +5,36 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
 
 from banditcore.store._data_directory import is_locked
 from banditcore.store.connect import Store, connect
+from clusters import Cluster, running_cluster
+from sentinels import Watched, watched_servers
 from servers import RunningServer, binaries, running_server, wait_until
 
 
 class _Fleet:
-    """Starts one server of each kind when it is first asked for."""
+    """Starts one server, cluster or watched pair of each kind when it is first asked for."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
-        self._servers: dict[str, RunningServer] = {}
+        self._started: dict[str, RunningServer | Cluster | Watched] = {}
 
-    def __getitem__(self, kind: str) -> RunningServer:
-        if kind not in self._servers:
-            self._servers[kind] = self._stack.enter_context(running_server(kind))
-        return self._servers[kind]
+    def __getitem__(self, kind: str) -> RunningServer | Cluster | Watched:
+        if kind not in self._started:
+            self._started[kind] = self._stack.enter_context(_starting(kind))
+        return self._started[kind]
+
+
+def _starting(kind: str) -> AbstractContextManager[RunningServer | Cluster | Watched]:
+    if kind == "cluster":
+        # A node that a test stops for a moment must not be replaced.
+        return running_cluster("valkey", {"cluster-node-timeout": "30000"})
+    return watched_servers("valkey") if kind == "sentinel" else running_server(kind)
 
 
 @pytest.fixture(scope="session")
@@ -34,25 +43,40 @@ def fleet() -> Iterator[_Fleet]:
         yield _Fleet(stack)
 
 
-def _emptied(server: RunningServer) -> Iterator[Store]:
-    with connect(server.url) as store:
-        store.client.flushall()
-        store.client.function_flush()
+def _emptied(url: str) -> Iterator[Store]:
+    with connect(url) as store:
+        for client in store.servers().values():
+            client.flushall()
+            client.function_flush()
         yield store
 
 
 @pytest.fixture
 def store(fleet: _Fleet) -> Iterator[Store]:
     """An empty store on the Valkey that `banditcore[embedded]` brings."""
-    yield from _emptied(fleet["valkey"])
+    yield from _emptied(fleet["valkey"].url)
+
+
+@pytest.fixture(params=["valkey", "redis", "cluster", "sentinel"])
+def any_store(fleet: _Fleet, request: pytest.FixtureRequest) -> Iterator[Store]:
+    """An empty store on each kind of server that this machine has, and on several together."""
+    if request.param == "redis" and "redis" not in binaries():
+        pytest.skip("no redis server is installed")
+    yield from _emptied(fleet[request.param].url)
 
 
 @pytest.fixture(params=["valkey", "redis"])
-def any_store(fleet: _Fleet, request: pytest.FixtureRequest) -> Iterator[Store]:
-    """An empty store on each kind of server that this machine has."""
+def one_server(fleet: _Fleet, request: pytest.FixtureRequest) -> Iterator[Store]:
+    """An empty store on a server of each kind, for what concerns a single server."""
     if request.param not in binaries():
         pytest.skip(f"no {request.param} server is installed")
-    yield from _emptied(fleet[request.param])
+    yield from _emptied(fleet[request.param].url)
+
+
+@pytest.fixture
+def cluster_store(fleet: _Fleet) -> Iterator[Store]:
+    """An empty store on a cluster."""
+    yield from _emptied(fleet["cluster"].url)
 
 
 @pytest.fixture

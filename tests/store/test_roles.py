@@ -45,21 +45,30 @@ def rules(role: str) -> list[str]:
     raise AssertionError(role)
 
 
+def rules_of_clusters() -> list[str]:
+    """Return what each role needs besides on a cluster."""
+    found = re.search(r"with `redis\+cluster://` add `([^`]*)`", GUIDE)
+    assert found
+    return found[1].split()
+
+
 @pytest.fixture
 def login(any_store: Store) -> Iterator[Callable[[str], Store]]:
     opened = []
 
     def as_role(role: str) -> Store:
-        any_store.client.execute_command("ACL", "SETUSER", role, "on", ">secret", *rules(role))
-        path = any_store.url.removeprefix("unix://").partition("?")[0]
-        opened.append(connect(f"unix://{role}:secret@{path}"))
+        words = rules(role) + (rules_of_clusters() if any_store.address.is_cluster else [])
+        for server in any_store.servers().values():
+            server.execute_command("ACL", "SETUSER", role, "on", ">secret", *words)
+        scheme, _, place = any_store.url.partition("://")
+        opened.append(connect(f"{scheme}://{role}:secret@{place}"))
         return opened[-1]
 
     yield as_role
     for store in opened:
         store.close()
-    for role in (*ROLES, "emitting"):
-        any_store.client.execute_command("ACL", "DELUSER", role)
+    for server in any_store.servers().values():
+        server.execute_command("ACL", "DELUSER", *ROLES, "emitting")
 
 
 def test_each_role_can_do_its_work_and_no_more(login: Callable[[str], Store]) -> None:

@@ -85,12 +85,15 @@ def test_passwords_are_removed_from_the_whole_chain() -> None:
 
 
 def test_out_of_memory(any_store: Store) -> None:
-    any_store.client.config_set("maxmemory", 1)
+    servers = any_store.servers().values()
+    for server in servers:
+        server.config_set("maxmemory", 1)
     try:
         with refused(StoreUnfitError, "out of memory"), translating(any_store):
             any_store.client.set("k", 1)
     finally:
-        any_store.client.config_set("maxmemory", 0)
+        for server in servers:
+            server.config_set("maxmemory", 0)
 
 
 def test_a_primary_that_becomes_a_replica() -> None:

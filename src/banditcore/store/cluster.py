@@ -175,10 +175,11 @@ class ClusterTransport:
             self._checked.add(node.name)
         return client
 
-    def _owner(self, key: str) -> ClusterNode:
-        return self.client.nodes_manager.get_node_from_slot(key_slot(key.encode()))
+    def _owner(self, key: str | bytes) -> ClusterNode:
+        slot = key_slot(key if isinstance(key, bytes) else key.encode())
+        return self.client.nodes_manager.get_node_from_slot(slot)
 
-    def _has_other_owner(self, key: str, node: str) -> bool:
+    def _has_other_owner(self, key: str | bytes, node: str) -> bool:
         try:
             return self._owner(key).name != node
         except exceptions.SlotNotCoveredError:

@@ -38,23 +38,22 @@ def add(store: Store, bandit: str, paths: Iterable[str]) -> None:
 
 def remove(store: Store, bandit: str, paths: Iterable[str]) -> None:
     """Take out segments that were removed; see `dump.forget`."""
-    with translating(store):
-        store.client.srem(keys.of_bandit(bandit).segments, *paths)
+    known = keys.of_bandit(bandit).segments
+    store.replies([Command(known, ("SREM", known, *paths))])
 
 
 def enter(store: Store, bandit: str) -> None:
     """Enter a bandit's name."""
-    with translating(store):
-        store.client.sadd(keys.BANDITS, bandit)
+    store.replies([Command(keys.BANDITS, ("SADD", keys.BANDITS, bandit))])
 
 
 def withdraw(store: Store, bandit: str) -> None:
     """Take out the name of a bandit that has no segments any more."""
-    with translating(store):
-        store.client.srem(keys.BANDITS, bandit)
-        # Another process may have entered a first segment between: its name must stay.
-        if store.client.scard(keys.of_bandit(bandit).segments):
-            store.client.sadd(keys.BANDITS, bandit)
+    store.replies([Command(keys.BANDITS, ("SREM", keys.BANDITS, bandit))])
+    known = keys.of_bandit(bandit).segments
+    # Another process may have entered a first segment between: its name must stay.
+    if store.replies([Command(known, ("SCARD", known))]) != [0]:
+        enter(store, bandit)
 
 
 def _members(store: Store, key: str) -> list[str]:

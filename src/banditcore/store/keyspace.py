@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from banditcore.store.connect import translating
+from banditcore.store.translation import translating
+from banditcore.store.transport import Command
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
@@ -17,26 +18,21 @@ _AT_ONCE = 1000
 
 def scan(store: Store) -> Iterator[bytes]:
     """Yield every key that begins with ``bc:``; one that comes or goes meanwhile may be missed."""
-    with translating(store):
-        yield from store.client.scan_iter(match="bc:*", count=_AT_ONCE)
+    for node, client in store.servers().items():
+        with translating(store, node):
+            yield from client.scan_iter(match="bc:*", count=_AT_ONCE)
 
 
 def types(store: Store, names: Sequence[str]) -> list[str]:
     """Return the server's type of each key; "none" where none is."""
-    with translating(store):
-        pipeline = store.client.pipeline(transaction=False)
-        for name in names:
-            pipeline.type(name)
-        return [kind.decode() for kind in pipeline.execute()]
+    kinds = store.replies([Command(name, ("TYPE", name)) for name in names])
+    return [kind.decode() for kind in kinds]
 
 
 def existing(store: Store, names: Sequence[str | bytes]) -> list[bool]:
     """Tell of each key whether it exists."""
-    with translating(store):
-        pipeline = store.client.pipeline(transaction=False)
-        for name in names:
-            pipeline.exists(name)
-        return [bool(found) for found in pipeline.execute()]
+    found = store.replies([Command(name, ("EXISTS", name)) for name in names])
+    return [count == 1 for count in found]
 
 
 def members(store: Store, name: str) -> Iterator[bytes]:
@@ -47,6 +43,5 @@ def members(store: Store, name: str) -> Iterator[bytes]:
 
 def fields(store: Store, name: str) -> dict[bytes, bytes]:
     """Return the fields of a hash as they are at one moment; none if there is no such key."""
-    with translating(store):
-        found: dict[bytes, bytes] = store.client.hgetall(name)  # type: ignore[assignment]  # never decoded
-    return found
+    [words] = store.replies([Command(name, ("HGETALL", name))])
+    return dict(zip(words[::2], words[1::2], strict=True))

@@ -22,13 +22,13 @@ class Command(NamedTuple):
 
     Attributes
     ----------
-    key : str
+    key : str or bytes
         A key that it touches; all others must have the same hash tag.
     words : tuple
         The command itself.
     """
 
-    key: str
+    key: str | bytes
     words: tuple[Word, ...]
 
 
