@@ -125,7 +125,8 @@ def _parser() -> argparse.ArgumentParser:
     store = argparse.ArgumentParser(add_help=False)
     store.add_argument(
         "--url",
-        help="the store: redis://, rediss://, unix:// or embedded:///directory "
+        help="the store: redis://, redis+cluster://, redis+sentinel://, rediss..., unix:// or "
+        "embedded:///directory "
         "(default: $BANDITCORE_URL, else an embedded server in its default directory)",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
