@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
@@ -260,8 +261,16 @@ def test_a_hung_node_does_not_hold_up_what_others_answered(
 
 @pytest.mark.parametrize("ids", ["batch", "events"])
 def test_updates_at_a_hung_node_are_sent_again_and_the_others_stand(
-    cluster: Cluster, cluster_store: Store, ids: str
+    cluster: Cluster, cluster_store: Store, ids: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    attempt, failed = library.attempt, threading.Event()
+
+    def watched(store: Store, calls: Sequence[library.Call]) -> list[library.Reply | Failure]:
+        answers = attempt(store, calls)
+        if any(isinstance(answer, Failure) for answer in answers):
+            failed.set()
+        return answers
+
     segments = [f"IN/{i}" for i in range(40)]
     batch = {"segment": segments, "arm": ["a"] * 40, "reward": [1] * 40}
     node = cluster.primaries()[1]
@@ -271,6 +280,7 @@ def test_updates_at_a_hung_node_are_sent_again_and_the_others_stand(
         bandit, watcher = Bandit("home", store), Bandit("home", cluster_store)
         bandit.record_batch(batch)
         there = next(path for path in segments if path not in at_node)
+        monkeypatch.setattr(library, "attempt", watched)
         node.stop()
         try:
             if ids == "batch":
@@ -278,6 +288,7 @@ def test_updates_at_a_hung_node_are_sent_again_and_the_others_stand(
             else:
                 recording = pool.submit(bandit.record_batch, batch | {"event_id": segments})
             wait_until(lambda: watcher.counts(there).trials.tolist() == [2], "it holds all up")
+            assert failed.wait(30)
         finally:
             node.resume()
         report = recording.result()

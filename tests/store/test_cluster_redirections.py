@@ -117,3 +117,22 @@ def test_one_redirection_brings_the_whole_map() -> None:
         assert store.replies([READ]) == [b"here"]
         replies[b"GET"] = b"-ERR asked again\r\n"
         assert store.replies([Command("of another slot", ("GET", "of another slot"))]) == [b"here"]
+
+
+def test_who_may_not_ask_is_told_so() -> None:
+    with node() as (port, replies), node() as (other, there), at(port) as store:
+        replies[b"GET"] = b"-ASK 7629 127.0.0.1:%d\r\n" % other
+        there[b"GET"] = b"-MOVED 7629 127.0.0.1:%d\r\n" % port
+        there[b"ASKING"] = b"-NOPERM User x has no permissions to run the 'asking' command\r\n"
+        with refused(StoreUnfitError, rf"\(node 127.0.0.1:{other}\) does not permit.*asking"):
+            store.replies([READ])
+
+
+def test_answers_that_came_before_a_connection_broke_stand() -> None:
+    with node() as (port, replies), at(port, timeout_s=0.3) as store:
+        replies[b"GET"] = b"$4\r\nhere\r\n"
+        replies[b"INCR"] = b""
+        there, lost = store.send([READ, Command("k", ("INCR", "k"))])
+        assert there == b"here"
+        assert lost.may_have_run
+        assert store.replies([READ]) == [b"here"]  # on another connection

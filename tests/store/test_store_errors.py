@@ -18,6 +18,7 @@ from banditcore.errors import (
     StoreUnfitError,
 )
 from banditcore.store.connect import Store, connect, translated, translating
+from banditcore.store.transport import Conversation
 from refusals import CANARY, assert_no_canary, refused
 from servers import (
     free_port,
@@ -37,6 +38,17 @@ def test_a_hung_server_is_given_up_in_time() -> None:
             store.server_time()
         os.kill(server.process.pid, signal.SIGCONT)
         assert store.server_time() > 0
+
+
+def test_a_reply_that_nobody_reads_is_nobody_elses() -> None:
+    with running_server() as server, connect(server.url) as store:
+        os.kill(server.process.pid, signal.SIGSTOP)
+        with Conversation(store.server("")) as broken_off:
+            broken_off.write([("ECHO", "old")])
+        with Conversation(store.server("")) as conversation:
+            conversation.write([("ECHO", "new")])
+            os.kill(server.process.pid, signal.SIGCONT)
+            assert conversation.read() == [b"new"]
 
 
 def test_an_increment_is_never_sent_twice() -> None:

@@ -144,25 +144,25 @@ class ClusterTransport:
                 except exceptions.RedisError as error:
                     answers |= dict.fromkeys(members, Failure(error, name))
                     lost.append(name)
-            reading: list[tuple[str, Conversation, list[int]]] = []
             for name, talk, members in talks:
                 try:
                     talk.write(_words(commands, pending, members))
-                    reading.append((name, talk, members))
                 except exceptions.RedisError as error:
                     answers |= dict.fromkeys(members, Failure(error, name, may_have_run=True))
                     lost.append(name)
-            for name, talk, members in reading:
-                try:
-                    replies = iter(talk.read())
-                except exceptions.RedisError as error:
-                    answers |= dict.fromkeys(members, Failure(error, name, may_have_run=True))
-                    lost.append(name)
+            for name, talk, members in talks:
+                if name in lost:
                     continue
+                replies = iter(talk.read())
                 for i in members:
-                    if pending[i] is not None:
-                        next(replies)  # to ASKING
+                    asking = None if pending[i] is None else next(replies)
                     answers[i] = next(replies)
+                    # Why it was not allowed to ask says more than where it is sent back to.
+                    if isinstance(asking, Failure) and isinstance(answers[i], Failure):
+                        answers[i] = asking
+                last = answers[members[-1]]
+                if isinstance(last, Failure) and last.may_have_run:
+                    lost.append(name)
         if lost:
             self._try_refresh(failed=lost[0])
         return answers

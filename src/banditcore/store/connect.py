@@ -76,6 +76,8 @@ class Store:
     def send(self, commands: Sequence[Command]) -> list[Answer]:
         """Send commands and return their answers in order: one round trip to each server.
 
+        No command may rely on one before it: in a cluster, one may wait for its slot meanwhile.
+
         Returns
         -------
         list

@@ -68,7 +68,8 @@ class Transport(Protocol):
     def send(self, commands: Sequence[Command]) -> list[Answer]:
         """Send commands, at once to each server, and return their answers in order.
 
-        A command is sent again only if the server refused it unread, to go to another.
+        A command is sent again only if the server refused it unread, to go to another. No command
+        may rely on one before it, which may come to run later.
         """
 
     def servers(self) -> dict[str, redis.Redis]:
@@ -145,7 +146,7 @@ class Conversation:
     Raises
     ------
     redis.exceptions.RedisError
-        When no connection can be made; nothing was sent then.
+        When no connection can be made; nothing was sent then. `write` raises it too.
     """
 
     def __init__(self, client: redis.Redis, node: str = "") -> None:
@@ -162,14 +163,17 @@ class Conversation:
         self._connection.send_packed_command(self._connection.pack_commands(sent))
 
     def read(self) -> list[Answer]:
-        """Return the answers to everything that was written."""
+        """Return the answers to everything that was written, as far as they come."""
         answers: list[Answer] = []
-        for _ in range(self._unread):
+        while self._unread:
             try:
                 answers.append(self._connection.read_response())
             except exceptions.ResponseError as error:
                 answers.append(Failure(error, self._node))
-        self._unread = 0
+            except exceptions.RedisError as error:
+                lost = Failure(error, self._node, may_have_run=True)
+                return answers + [lost] * self._unread
+            self._unread -= 1
         return answers
 
     def __enter__(self) -> Conversation:
