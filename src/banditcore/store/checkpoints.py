@@ -1,7 +1,8 @@
 """How far ordered sources were read, for the next run to go on there.
 
 A checkpoint only saves reading: what counts once, counts once by the marks beside the counts.
-It is written after all counts before it, so on one server it is never ahead of them.
+It is written after all counts before it, so on one server it is never ahead of them. In a cluster
+it is, when the primary of some counts is lost with its last writes: `Store.identities` tells.
 """
 
 from __future__ import annotations
