@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import redis
 from redis.exceptions import RedisError
@@ -19,6 +20,7 @@ SERVICE = "main"
 QUORUM = 2
 # How long the primary may be silent until a sentinel takes it for dead.
 DOWN_AFTER_MS = 1000
+_ANYONE = {"tls-auth-clients": "no"}
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,13 @@ class Watched:
 
     servers: list[RunningServer]
     ports: list[int]
+    tls: bool = False
+
+    def client(self, port: int | None) -> redis.Redis:
+        """Return a client of one server or sentinel."""
+        own = {"ssl": True, "ssl_cert_reqs": "none", "ssl_check_hostname": False}
+        settings: dict[str, Any] = own if self.tls else {}
+        return redis.Redis(port=port, socket_timeout=5, retry=None, **settings)
 
     @property
     def url(self) -> str:
@@ -38,7 +47,7 @@ class Watched:
         """Return the port of the primary, or None while the sentinels do not agree on one."""
         named = set()
         for port in self.ports:
-            with redis.Redis(port=port, socket_timeout=5, retry=None) as sentinel:
+            with self.client(port) as sentinel:
                 state = sentinel.sentinel_master(SERVICE)
                 named.add((int(state["port"]), state["is_odown"]))
         if len(named) > 1 or next(iter(named))[1]:
@@ -49,7 +58,7 @@ class Watched:
         """Whether all sentinels know one another and a replica that is in step."""
         try:
             for port in self.ports:
-                with redis.Redis(port=port, socket_timeout=5, retry=None) as sentinel:
+                with self.client(port) as sentinel:
                     state = sentinel.sentinel_master(SERVICE)
                     if state["num-other-sentinels"] != len(self.ports) - 1:
                         return False
@@ -57,7 +66,7 @@ class Watched:
                         return False
             states = set()
             for server in self.servers:
-                with redis.Redis(port=server.port, socket_timeout=5, retry=None) as client:
+                with self.client(server.tls_port or server.port) as client:
                     facts = client.info("replication")
                 # Both must know: WAIT counts what the primary calls online.
                 states.add(facts.get("master_link_status") or facts["slave0"]["state"])
@@ -67,21 +76,28 @@ class Watched:
 
 
 @contextmanager
-def watched_servers(kind: str = "valkey") -> Iterator[Watched]:
-    """Start them all on loopback ports of the system's choice; yield once they are healthy."""
+def watched_servers(
+    kind: str = "valkey", certificates: Mapping[str, str] | None = None
+) -> Iterator[Watched]:
+    """Start them all on loopback ports of the system's choice; yield once they are healthy.
+
+    With what `servers.certificates` yields they speak TLS only.
+    """
     above = Path(tempfile.mkdtemp(prefix="bct", dir=tempfile.gettempdir()))
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, above, ignore_errors=True)
-        quick = {"repl-diskless-sync-delay": "0"}
-        primary = stack.enter_context(running_server(kind, quick, tcp=True))
-        follows = quick | {"replicaof": f"127.0.0.1 {primary.port}"}
-        replica = stack.enter_context(running_server(kind, follows, tcp=True))
+        tls = {**certificates, "tls-replication": "yes", **_ANYONE} if certificates else {}
+        options = {"repl-diskless-sync-delay": "0", **tls}
+        how = {"tls" if tls else "tcp": True}
+        primary = stack.enter_context(running_server(kind, options, **how))
+        follows = {"replicaof": f"127.0.0.1 {primary.tls_port or primary.port}"}
+        replica = stack.enter_context(running_server(kind, options | follows, **how))
         ports = [free_port() for _ in range(3)]
         for i in range(len(ports)):
             directory = above / str(i)
             directory.mkdir()
             path = directory / "sentinel.conf"
-            path.write_text(_configuration(ports, i, directory, primary, replica))
+            path.write_text(_configuration(ports, i, directory, [primary, replica], tls))
             process = subprocess.Popen(
                 [str(binaries()[kind]), str(path), "--sentinel"],
                 stdin=subprocess.DEVNULL,
@@ -90,25 +106,27 @@ def watched_servers(kind: str = "valkey") -> Iterator[Watched]:
             )
             stack.callback(process.wait)
             stack.callback(process.kill)
-        watched = Watched([primary, replica], ports)
+        watched = Watched([primary, replica], ports, bool(tls))
         wait_until(watched.is_healthy, "the sentinels do not come up")
         yield watched
 
 
 def _configuration(
-    ports: list[int], me: int, directory: Path, primary: RunningServer, replica: RunningServer
+    ports: list[int], me: int, directory: Path, servers: list[RunningServer], tls: Mapping[str, str]
 ) -> str:
     """Return the file of a sentinel that knows the others already."""
+    primary, replica = (server.tls_port or server.port for server in servers)
     lines = [
-        f"port {ports[me]}",
+        *([f"tls-port {ports[me]}", "port 0"] if tls else [f"port {ports[me]}"]),
+        *(f"{name} {value}" for name, value in tls.items()),
         "bind 127.0.0.1",
         f"dir {directory}",
         f"logfile {directory}/log",
         f"sentinel myid {me:040x}",
-        f"sentinel monitor {SERVICE} 127.0.0.1 {primary.port} {QUORUM}",
+        f"sentinel monitor {SERVICE} 127.0.0.1 {primary} {QUORUM}",
         f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}",
         f"sentinel failover-timeout {SERVICE} 3000",
-        f"sentinel known-replica {SERVICE} 127.0.0.1 {replica.port}",
+        f"sentinel known-replica {SERVICE} 127.0.0.1 {replica}",
     ]
     for i, port in enumerate(ports):
         if i != me:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import redis
@@ -19,7 +20,7 @@ from bandits import table
 from confirming import confirmed
 from refusals import CANARY, refused
 from sentinels import SERVICE, Watched, watched_servers
-from servers import binaries, free_port, running_server, wait_until
+from servers import binaries, certificates, free_port, running_server, wait_until
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
 
@@ -44,12 +45,14 @@ def test_one_sentinel_that_answers_is_enough(watched: Watched) -> None:
         assert store.client.set("k", 1)
         [identity] = store.identities()
         assert identity == store.client.info("server")["run_id"]
-    with refused(StoreUnavailableError, "No master found"):
+    with refused(StoreUnavailableError, "no sentinel names"):
         connect(f"redis+sentinel://127.0.0.1:{free_port()}/{SERVICE}")
 
 
 def test_a_service_that_nobody_watches(watched: Watched) -> None:
-    with refused(StoreUnavailableError, "No master found for 'other'"):
+    with refused(
+        StoreUnavailableError, "no sentinel names a primary of 'other': .*no such service"
+    ):
         connect(watched.url.replace(SERVICE, "other"))
 
 
@@ -82,12 +85,27 @@ def test_sentinels_have_a_login_of_their_own(watched: Watched) -> None:
         with connect(url) as store:
             assert "anary" not in repr(store)
             assert store.server_time() > 0
-        with refused(StoreUnavailableError, "No master found"):
+        with refused(StoreUnavailableError, "no sentinel names.*invalid username-password pair"):
             connect(url.replace("anary", "anary-wrong"))
     finally:
         for sentinel in sentinels:
             sentinel.execute_command("ACL", "DELUSER", "ann")
             sentinel.close()
+
+
+@pytest.mark.skipif("redis" not in binaries(), reason="needs a server built with TLS")
+def test_tls() -> None:
+    with certificates() as files, watched_servers("redis", files) as watched:
+        url = f"rediss{watched.url.removeprefix('redis')}"
+        trusted = f"ssl_ca_certs={quote(files['tls-ca-cert-file'])}"
+        with connect(f"{url}?{trusted}") as store:
+            assert Bandit("home", store).record("IN", "a", reward=1).applied == 1
+            with connect(store.url) as again:
+                assert Bandit("home", again).segments() == ["IN"]
+        with refused(StoreUnavailableError, "CERTIFICATE_VERIFY_FAILED"):
+            connect(url)
+        with refused(StoreUnavailableError, "cannot be reached"):
+            connect(watched.url, timeout_s=2)
 
 
 def promote(watched: Watched) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import redis
-from redis.sentinel import Sentinel
+from redis import exceptions
+from redis.sentinel import MasterNotFoundError, Sentinel
 
 from banditcore.store.url import StoreAddress
 
@@ -45,6 +46,8 @@ class CheckedSentinel(Sentinel):
         super().__init__(  # type: ignore[no-untyped-call]
             list(address.nodes), sentinel_kwargs=own, **settings
         )
+        self._places = address.nodes
+        self._knew = 0
         self._settings = settings
         self._check = check
         self._checked: tuple[str, int] | None = None
@@ -59,12 +62,35 @@ class CheckedSentinel(Sentinel):
         redis.exceptions.ConnectionError
             No sentinel knows one, or the one they know is none, or not yet.
         """
-        host, port = super().discover_master(service_name)  # type: ignore[no-untyped-call]
+        host, port = self._named(service_name)
         if self._checked != (host, port):
             with redis.Redis(host, port, **self._settings) as client:
                 self._check(client, f"{host}:{port}")
             self._checked = (host, port)
         return host, port
+
+    def _named(self, service: str) -> tuple[str, int]:
+        """Ask one sentinel after the other. The text of redis-py's own error would fill a page."""
+        reasons = []
+        # First the one that knew last time: a silent one costs its timeout.
+        for i in sorted(range(len(self._places)), key=lambda i: i != self._knew):
+            host, port = self._places[i]
+            try:
+                known = cast("dict[str, dict[str, Any]]", self.sentinels[i].sentinel_masters())
+            except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
+                reasons.append(f"{host}:{port}: {error}")
+                continue
+            state = known.get(service)
+            if state is None:
+                reasons.append(f"{host}:{port}: it watches no such service")
+            elif state["is_sdown"] or state["is_odown"] or not state["is_master"]:
+                reasons.append(f"{host}:{port}: the primary is down")
+            else:
+                self._knew = i
+                return str(state["ip"]), int(state["port"])
+        raise MasterNotFoundError(
+            f"no sentinel names a primary of {service!r}: {'; '.join(reasons)}"
+        )
 
     def close(self) -> None:
         """Close the connections to the sentinels."""
