@@ -15,7 +15,7 @@ from typing import Any
 import redis
 from redis.exceptions import RedisError
 
-from servers import binaries, free_port, wait_until
+from servers import binaries, free_ports, wait_until
 
 SLOTS = 16384
 PRIMARIES = 3
@@ -178,10 +178,11 @@ def running_cluster(
     above = Path(tempfile.mkdtemp(prefix="bct", dir=tempfile.gettempdir()))
     binary = binaries()[kind]
     nodes = []
+    ports = iter(free_ports(4 * PRIMARIES))
     for i in range(2 * PRIMARIES):
         directory = above / str(i)
         directory.mkdir()
-        node = Node(binary, directory, free_port(), free_port(), f"{i:040x}", options or {}, tls)
+        node = Node(binary, directory, next(ports), next(ports), f"{i:040x}", options or {}, tls)
         nodes.append(node)
     for node in nodes:
         (node.directory / "nodes.conf").write_text(_configuration(nodes, node))
@@ -191,8 +192,15 @@ def running_cluster(
         for node in nodes:
             node.start()
             stack.callback(node.kill)
-        wait_until(cluster.is_healthy, "the cluster does not come up")
+        wait_until(lambda: _is_up(cluster), "the cluster does not come up")
         yield cluster
+
+
+def _is_up(cluster: Cluster) -> bool:
+    for node in cluster.nodes:
+        if node.process.poll() is not None:  # a connection of others has its port for a moment
+            node.start()
+    return cluster.is_healthy()
 
 
 def _configuration(nodes: list[Node], me: Node) -> str:

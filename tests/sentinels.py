@@ -14,7 +14,7 @@ from typing import Any
 import redis
 from redis.exceptions import RedisError
 
-from servers import RunningServer, binaries, free_port, running_server, wait_until
+from servers import RunningServer, binaries, free_ports, running_server, wait_until
 
 SERVICE = "main"
 QUORUM = 2
@@ -92,7 +92,7 @@ def watched_servers(
         primary = stack.enter_context(running_server(kind, options, **how))
         follows = {"replicaof": f"127.0.0.1 {primary.tls_port or primary.port}"}
         replica = stack.enter_context(running_server(kind, options | follows, **how))
-        ports = [free_port() for _ in range(3)]
+        ports = free_ports(3)
         for i in range(len(ports)):
             directory = above / str(i)
             directory.mkdir()
