@@ -11,8 +11,10 @@ __all__ = [
     "ConfigurationConflictError",
     "CorruptDataError",
     "DownloadError",
+    "FencedError",
     "InvalidTypeError",
     "InvalidValueError",
+    "LostWritesError",
     "NotAcknowledgedError",
     "NotReadyError",
     "NumericalError",
@@ -63,6 +65,31 @@ class PartlyAppliedError(StoreError):
 
 def _partly_applied(message: str, batch_id: str | None) -> PartlyAppliedError:
     return PartlyAppliedError(message, batch_id=batch_id)
+
+
+class FencedError(StoreError):
+    """What this process owned has another owner by now, which wrote in a later epoch.
+
+    Attributes
+    ----------
+    epoch : int
+        The later epoch.
+    """
+
+    def __init__(self, message: str, *, epoch: int) -> None:
+        super().__init__(message)
+        self.epoch = epoch
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _fenced, (str(self), self.epoch)
+
+
+def _fenced(message: str, epoch: int) -> FencedError:
+    return FencedError(message, epoch=epoch)
+
+
+class LostWritesError(StoreError):
+    """The store holds less than it did: after a failover, or from an older copy of its data."""
 
 
 class BufferFullError(StoreError):

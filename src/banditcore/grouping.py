@@ -17,7 +17,7 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SegmentEvents:
-    """m >= 1 events of one segment.
+    """m events of one segment.
 
     Attributes
     ----------
@@ -44,12 +44,15 @@ class SegmentEvents:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def where(self, keep: NDArray[np.bool_]) -> SegmentEvents | None:
-        """Return the events for which `keep` is true; None when none is left."""
+    @property
+    def newest(self) -> float | None:
+        """The time of the newest event; None when there is none."""
+        return float(self.times.max()) if len(self.times) else None
+
+    def where(self, keep: NDArray[np.bool_]) -> SegmentEvents:
+        """Return the events for which `keep` is true."""
         if keep.all():
             return self
-        if not keep.any():
-            return None
         used, arm_of = np.unique(self.arm_of[keep], return_inverse=True)
         return SegmentEvents(
             self.segment,

@@ -3,56 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
-from banditcore.errors import CorruptDataError, InvalidValueError, StoreError, describe
+from banditcore.errors import (
+    CorruptDataError,
+    InvalidValueError,
+    LostWritesError,
+    StoreError,
+    describe,
+)
 from banditcore.grouping import SegmentEvents, by_segment
 from banditcore.identifiers import check_id
 from banditcore.logs import EventLog, LogBatch, Position, Reject
+from banditcore.ordered import CountingBandit, OrderedWriter, offset_of
 from banditcore.store import checkpoints
 from banditcore.store.checkpoints import Checkpoint
 from banditcore.store.keys import mark_field
-from banditcore.store.reading import SegmentReader
 from banditcore.store.retrying import retrying
-from banditcore.store.statistics import Statistics
-from banditcore.store.updates import OrderedUpdate
 
-if TYPE_CHECKING:
-    from banditcore.store.connect import Store
-
-__all__ = ["IngestReport", "IngestingBandit", "ingest_log"]
-
-_MAX_CONFLICTS = 100
-"""Attempts at one batch while another process applies the same log; each conflict means that
-the other one is further."""
-
-
-class IngestingBandit(Protocol):
-    """What ingesting needs of a bandit."""
-
-    @property
-    def name(self) -> str:
-        """The bandit's name."""
-
-    @property
-    def store(self) -> Store:
-        """Where its counts are."""
-
-    @property
-    def retry_for_s(self) -> float:
-        """How long a call is repeated after a network error, in seconds."""
-
-    @property
-    def statistics(self) -> Statistics:
-        """Updates its segments."""
-
-    @property
-    def reader(self) -> SegmentReader:
-        """Reads its segments."""
+__all__ = ["IngestReport", "ingest_log"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +58,7 @@ class IngestReport:
 
 
 def ingest_log(
-    bandit: IngestingBandit,
+    bandit: CountingBandit,
     log: EventLog,
     *,
     source: str | None = None,
@@ -153,7 +123,7 @@ def ingest_log(
 
     def report() -> IngestReport:
         seconds = time.monotonic() - started
-        segments = len(run.marks)
+        segments = run.segments
         return IngestReport(
             applied, duplicate, refused, segments, start, end, seconds, before.refused
         )
@@ -189,101 +159,59 @@ def ingest_log(
 
 
 class _Run:
-    """Applies batches of one log and remembers the marks of the segments it met.
+    """Applies batches of one log.
 
     A mark is "<offset>-<digest>": how far the log is applied to its segment, and the SHA-256 of
     the bytes before, so that a log that begins alike is never taken for the same.
     """
 
-    def __init__(self, bandit: IngestingBandit, log: EventLog, source: str) -> None:
-        self._bandit = bandit
+    def __init__(self, bandit: CountingBandit, log: EventLog, source: str) -> None:
         self._log = log
-        self._field = mark_field(source, "0")
         self._verified = {""}  # marks that this log agrees with
-        self.marks: dict[str, str] = {}  # segment -> mark, "" for none
+        # A file has no owner: epoch 0. Runs that overlap meet in a CONFLICT.
+        self._writer = OrderedWriter(bandit, mark_field(source, "0"), verify=self._verify)
+
+    @property
+    def segments(self) -> int:
+        """How many segments were met."""
+        return len(self._writer.marks)
 
     def apply(self, batch: LogBatch) -> int:
         """Apply a batch to all its segments; return how many records changed the counts."""
-        statistics = self._bandit.statistics
+        new = f"{batch.end.offset}-{batch.end.digest}"
+        self._verified.add(new)
         groups = list(by_segment(batch.events))
-        self._read_marks([group.segment for group in groups])
-        applied = 0
-        for _ in range(_MAX_CONFLICTS):
-            updates = self._updates(batch, groups)
-            if not updates:
-                return applied
-            outcomes = statistics.apply(updates)
-            for update, outcome in zip(updates, outcomes, strict=True):
-                segment = update.events.segment
-                if outcome.word == "EARLY":
-                    raise StoreError(
-                        describe(
-                            "time",
-                            float(update.events.times.max()),
-                            "over an hour ahead of the store's clock: correct this machine's or "
-                            "the store's; nothing of this batch is lost, run again afterwards",
-                        )
-                    )
-                if outcome.word == "CONFLICT":
-                    self._learn(segment, update.expected, outcome.detail)
-                else:
-                    self.marks[segment] = update.new
-                applied += outcome.applied
-        raise StoreError(describe("log", self._field, "another process applies it all the time"))
+        try:
+            return self._writer.apply(groups, batch.offsets, new, early=_refuse_early)
+        except LostWritesError as error:
+            raise LostWritesError(
+                f"{error}: the server lost writes; run again with --rescan, which counts nothing "
+                "twice"
+            ) from error
 
-    def _updates(self, batch: LogBatch, groups: Sequence[SegmentEvents]) -> list[OrderedUpdate]:
-        """Return what is not applied yet of each segment's records."""
-        now = self._bandit.statistics.now()
-        updates = []
-        for group in groups:
-            mark = self.marks[group.segment]
-            events = group.where(np.asarray(batch.offsets[group.rows] > _offset(mark)))
-            if events is not None:
-                new = f"{batch.end.offset}-{batch.end.digest}"
-                self._verified.add(new)
-                # A file has no owner: epoch 0. Runs that overlap meet in a CONFLICT.
-                updates.append(OrderedUpdate(events, self._field, 0, mark, new, now))
-        return updates
-
-    def _read_marks(self, segments: Sequence[str]) -> None:
-        unknown = [segment for segment in segments if segment not in self.marks]
-        if unknown:
-            found = retrying(
-                lambda: self._bandit.reader.marks(unknown, self._field), self._bandit.retry_for_s
-            )
-            self._verify([mark for _, mark in found])
-            self.marks |= {segment: mark for segment, (_, mark) in zip(unknown, found, strict=True)}
-
-    def _verify(self, marks: Sequence[str]) -> None:
+    def _verify(self, marks: Collection[str]) -> None:
         """Raise unless this log is the one that left these marks."""
-        unsure = sorted(set(marks) - self._verified, key=_offset)
-        for mark, digest in zip(unsure, self._log.digests(map(_offset, unsure)), strict=True):
-            if mark != f"{_offset(mark)}-{digest}":
+        unsure = sorted(set(marks) - self._verified, key=offset_of)
+        for mark, digest in zip(unsure, self._log.digests(map(offset_of, unsure)), strict=True):
+            if mark != f"{offset_of(mark)}-{digest}":
                 raise InvalidValueError(
                     describe(
                         "log",
                         str(self._log.path),
                         f"another log that begins alike was ingested under the same name, up to "
-                        f"byte {_offset(mark)}: give this one a source name of its own "
+                        f"byte {offset_of(mark)}: give this one a source name of its own "
                         "(--source NAME)",
                     )
                 )
             self._verified.add(mark)
 
-    def _learn(self, segment: str, expected: str, stored: str) -> None:
-        self._verify([stored])
-        if _offset(stored) < _offset(expected):
-            raise StoreError(
-                describe(
-                    "mark",
-                    stored,
-                    f"of segment {segment!r} went back from {expected}: the server lost writes; "
-                    "run again with --rescan, which counts nothing twice",
-                )
-            )
-        self.marks[segment] = stored
 
-
-def _offset(mark: str) -> int:
-    """Return how many bytes a mark vouches for; -1 for none."""
-    return int(mark.partition("-")[0]) if mark else -1
+def _refuse_early(events: SegmentEvents, _: float) -> SegmentEvents:
+    raise StoreError(
+        describe(
+            "time",
+            events.newest,
+            "over an hour ahead of the store's clock: correct this machine's or the store's; "
+            "nothing of this batch is lost, run again afterwards",
+        )
+    )

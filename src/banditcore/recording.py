@@ -133,4 +133,4 @@ class Batch:
 def _trimmed(groups: Iterable[SegmentEvents], first: float, last: float) -> list[SegmentEvents]:
     """Return the events whose times are in [first, last]."""
     kept = (group.where((group.times >= first) & (group.times <= last)) for group in groups)
-    return [group for group in kept if group is not None]
+    return [group for group in kept if len(group)]

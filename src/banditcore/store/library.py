@@ -157,7 +157,7 @@ def apply(
     epoch: int,
     expected: str,
     new: str,
-    newest: float,
+    newest: float | None,
     now: float | None,
     deltas: bytes,
 ) -> Call:

@@ -246,8 +246,11 @@ class Statistics:
 
     def _move_landmark(self, update: Update, view: SegmentView) -> Outcome | None:
         """Move the landmark when weights would grow too large; None if they would not."""
-        version, newest = view.version, float(update.events.times.max())
-        if decay_exponent(newest, version.landmark, version.half_life_s) <= MAX_EXPONENT:
+        version, newest = view.version, update.events.newest
+        if (
+            newest is None
+            or decay_exponent(newest, version.landmark, version.half_life_s) <= MAX_EXPONENT
+        ):
             return None
         return self._rescale(update.events.segment, version, version, newest)
 

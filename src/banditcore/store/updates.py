@@ -69,6 +69,8 @@ class Update(Protocol):
 class OrderedUpdate:
     """Events between two offsets of a partition: applied if the partition's mark is `expected`.
 
+    There may be none: then only the mark moves.
+
     Parameters
     ----------
     mark : str
@@ -99,7 +101,7 @@ class OrderedUpdate:
             epoch=self.epoch,
             expected=self.expected,
             new=self.new,
-            newest=float(self.events.times.max()),
+            newest=self.events.newest,
             now=self.now,
             deltas=_sums(self.events, version, slots),
         )
