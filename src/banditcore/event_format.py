@@ -49,6 +49,7 @@ __all__ = [
     "Reject",
     "decode_events",
     "encode_events",
+    "event_as_json",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -250,7 +251,7 @@ def decode_events(body: bytes, count: int | None = None) -> Decoded:
                 reasons.setdefault(row, describe(name, float(column[row]), remedy))
     if not reasons:
         return Decoded(events, np.arange(number), [])
-    rejects = [Reject(row, reasons[row], _as_json(events, row)) for row in sorted(reasons)]
+    rejects = [Reject(row, reasons[row], event_as_json(events, row)) for row in sorted(reasons)]
     kept = np.setdiff1d(np.arange(number), [reject.index for reject in rejects])
     return Decoded(events.rows(kept), kept, rejects)
 
@@ -399,7 +400,8 @@ def _check_event_id(value: object) -> str:
     return check_id("event_id", value)
 
 
-def _as_json(events: EventColumns, row: int) -> bytes:
+def event_as_json(events: EventColumns, row: int) -> bytes:
+    """Return one event as JSON, for the dead letters."""
     fields = {
         "segment": events.segments[row],
         "arm": events.arms[row],

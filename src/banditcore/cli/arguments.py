@@ -10,7 +10,7 @@ from typing import Literal
 from banditcore.errors import BanditCoreError
 from banditcore.posterior import Prior
 
-__all__ = ["duration", "positive", "prior"]
+__all__ = ["duration", "numbers", "positive", "prior"]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|min|h|d|w)")
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -39,6 +39,14 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number >= 1")
     return number
+
+
+def numbers(text: str) -> list[int]:
+    """Parse whole numbers >= 0 between commas, such as ``0,1``."""
+    parts = text.split(",")
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers, such as 0,1")
+    return [int(part) for part in parts]
 
 
 def prior(text: str) -> Prior | Literal["empirical"]:

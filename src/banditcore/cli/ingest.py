@@ -1,4 +1,4 @@
-"""``banditcore ingest``: event log files into a bandit's counts."""
+"""``banditcore ingest``: event log files, or streams of events, into a bandit's counts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,20 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from banditcore.bandit import Bandit
-from banditcore.cli.arguments import duration, positive
+from banditcore.cli.arguments import duration, numbers, positive
+from banditcore.cli.follow import follow
 from banditcore.cli.output import Output, plain, span
-from banditcore.errors import ConfigurationConflictError, InvalidValueError, describe
+from banditcore.cli.selection import check_half_life
+from banditcore.errors import InvalidValueError, describe
 from banditcore.ingest import IngestReport, ingest_log
 from banditcore.logs import ColumnMap, EventLog, LogBatch, Position, Reject
 from banditcore.store.connect import connect
 
-HELP = "count the events of csv or JSON lines logs, each exactly once"
+HELP = "count the events of csv or JSON lines logs, or of streams, each exactly once"
+DESCRIPTION = (
+    "Counts the events of csv or JSON lines logs, or with --follow those that services emit to "
+    "streams, each exactly once."
+)
 
 _FADED = 20
 """Half-lives after which an event weighs less than a millionth."""
@@ -29,8 +35,30 @@ _FADED = 20
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="logs, in this order")
-    parser.add_argument("--bandit", required=True, metavar="NAME", help="which bandit; made if new")
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="logs, in this order")
+    parser.add_argument(
+        "--bandit",
+        metavar="NAME",
+        help="which bandit; made if new (with --follow: all that have streams by default)",
+    )
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="apply what is emitted to streams, beside any number of other workers, until SIGTERM "
+        "or Ctrl-C, which let the batch at hand be finished",
+    )
+    parser.add_argument(
+        "--partitions",
+        type=numbers,
+        metavar="0,1",
+        help="with --follow: the partitions that this worker may take (default: all)",
+    )
+    parser.add_argument(
+        "--report-every",
+        type=duration,
+        metavar="5s",
+        help="with --follow: how often to say how far it is (default: 5s)",
+    )
     parser.add_argument(
         "--map",
         nargs="+",
@@ -86,6 +114,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Run the command; 1 if no line of a log could be used, with ``--strict`` if one could not."""
+    if arguments.follow:
+        return _follow(arguments, output)
+    for option, given in {
+        "--partitions": arguments.partitions,
+        "--report-every": arguments.report_every,
+    }.items():
+        if given is not None:
+            raise InvalidValueError(describe(option, str(given), "of streams: add --follow"))
+    if not arguments.files or arguments.bandit is None:
+        missing = "FILE" if arguments.bandit is not None else "--bandit"
+        raise InvalidValueError(
+            describe(missing, None, "name log files and a --bandit, or --follow its streams")
+        )
     if arguments.source is not None and len(arguments.files) > 1:
         raise InvalidValueError(
             describe("--source", arguments.source, "a name is of one log: give one FILE with it")
@@ -101,25 +142,38 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     ]
     with connect(arguments.url) as store:
         bandit = Bandit(arguments.bandit, store, half_life=arguments.half_life)
-        _check_half_life(bandit, arguments.half_life)
+        check_half_life(bandit, arguments.half_life)
         results = [_ingest(bandit, log, arguments, output) for log in logs]
     output.document({"bandit": arguments.bandit, "logs": results})
     return 1 if any(_failed(result, arguments.strict) for result in results) else 0
 
 
+def _follow(arguments: argparse.Namespace, output: Output) -> int:
+    of_logs = {
+        "FILE": [str(path) for path in arguments.files],
+        "--map": arguments.map,
+        "--no-time": arguments.no_time,
+        "--format": arguments.format,
+        "--source": arguments.source,
+        "--reject": arguments.reject and str(arguments.reject),
+        "--rescan": arguments.rescan,
+        "--strict": arguments.strict,
+    }
+    for option, given in of_logs.items():
+        if given:
+            raise InvalidValueError(describe(option, given, "of logs: leave it out, or --follow"))
+    if arguments.bandit is None and arguments.half_life is not None:
+        raise InvalidValueError(
+            describe(
+                "--half-life", str(arguments.half_life), "of one bandit: name it with --bandit"
+            )
+        )
+    return follow(arguments, output)
+
+
 def _failed(result: Mapping[str, Any], strict: bool) -> bool:
     used = result["applied"] + result["duplicate"]
     return bool(result["refused"]) and (strict or not used)
-
-
-def _check_half_life(bandit: Bandit, wanted: dt.timedelta | None) -> None:
-    """Raise if the bandit is kept otherwise, even when there is nothing new to count."""
-    kept = bandit.half_life  # `wanted` itself, if the bandit is new
-    if wanted is not None and wanted != kept:
-        shown = "no half-life" if kept is None else f"one of {kept.total_seconds():g} s"
-        raise ConfigurationConflictError(
-            describe("--half-life", str(wanted), f"the bandit is kept with {shown}: leave it out")
-        )
 
 
 def _ingest(

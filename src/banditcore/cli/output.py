@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from rich import box
 from rich.console import Console
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     Progress,
@@ -22,10 +23,13 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Output", "Shown", "age", "plain", "span"]
+__all__ = ["Change", "Output", "Shown", "age", "plain", "span"]
 
 Advance = Callable[[int, int, str], None]
 """Called with what is done, the total, and a word about where it is."""
+
+Change = Callable[[Sequence[Sequence[object]]], None]
+"""Called with the rows that a table has from now on."""
 
 _EVERY_S = 5.0  # between lines of progress in a pipe
 
@@ -91,11 +95,21 @@ class Output:
         if self.as_json:
             sys.stdout.write(json.dumps(content, allow_nan=False) + "\n")
 
+    def json_line(self, content: object) -> None:
+        """Write one of many JSON documents, each on a line of its own, and let it be read now."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(content, allow_nan=False) + "\n")
+            sys.stdout.flush()
+
     def line(self, text: str) -> None:
         """Write a line of the result; with JSON nothing."""
         if not self.as_json:
             self._part_from_table()
             self._out.print(Text(text))
+
+    def flush(self) -> None:
+        """Let what was written be read now."""
+        sys.stdout.flush()
 
     def warn(self, text: str) -> None:
         """Write a diagnostic."""
@@ -121,21 +135,22 @@ class Output:
         if not rows and empty:
             self._out.print(Text(empty))
             return
-        table = Table(
-            title=Text(title),
-            title_justify="left",
-            box=box.SIMPLE_HEAD,
-            show_edge=False,
-            pad_edge=False,
-            padding=(0, 1, 0, 0),
-        )
-        for index, column in enumerate(columns):
-            number = bool(rows) and isinstance(rows[0][index], (int, float, Shown))
-            table.add_column(Text(column), justify="right" if number else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(_short(value)) for value in row))
-        self._out.print(table)
+        self._out.print(_table(title, columns, rows))
         self._below_table = True
+
+    @contextmanager
+    def changing_table(self, title: str, columns: Sequence[str]) -> Iterator[Change | None]:
+        """Show a table whose rows change; None, and no table, unless stdout is a terminal."""
+        if self.as_json or not self._out.is_terminal:
+            yield None
+            return
+        shown = _table(title, columns, ())
+        with Live(shown, console=self._out, auto_refresh=False, redirect_stderr=False) as live:
+
+            def change(rows: Sequence[Sequence[object]]) -> None:
+                live.update(_table(title, columns, rows), refresh=True)
+
+            yield change
 
     def _part_from_table(self) -> None:
         if self._below_table:
@@ -162,6 +177,23 @@ class Output:
                 bar.update(task, completed=done, total=total, description=shown)
 
             yield advance
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    table = Table(
+        title=Text(title),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for index, column in enumerate(columns):
+        number = bool(rows) and isinstance(rows[0][index], (int, float, Shown))
+        table.add_column(Text(column), justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_short(value)) for value in row))
+    return table
 
 
 class _Lines:

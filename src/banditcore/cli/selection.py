@@ -1,11 +1,12 @@
-"""Finds what the command line names in the store."""
+"""Compares what the command line names with what the store has."""
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
 from typing import TYPE_CHECKING
 
-from banditcore.errors import InvalidValueError, describe
+from banditcore.errors import ConfigurationConflictError, InvalidValueError, describe
 from banditcore.identifiers import check_bandit, check_segment
 from banditcore.segments import with_ancestors
 from banditcore.store import index
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from banditcore.bandit import Bandit
     from banditcore.store.connect import Store
 
-__all__ = ["existing_bandit", "existing_segment"]
+__all__ = ["check_half_life", "existing_bandit", "existing_segment"]
 
 _NAMED = 10
 
@@ -58,3 +59,13 @@ def existing_segment(bandit: Bandit, path: str) -> str:
             )
         )
     return path
+
+
+def check_half_life(bandit: Bandit, wanted: dt.timedelta | None) -> None:
+    """Raise if the bandit is kept otherwise, even when there is nothing new to count."""
+    kept = bandit.half_life  # `wanted` itself, if the bandit is new
+    if wanted is not None and wanted != kept:
+        shown = "no half-life" if kept is None else f"one of {kept.total_seconds():g} s"
+        raise ConfigurationConflictError(
+            describe("--half-life", str(wanted), f"the bandit is kept with {shown}: leave it out")
+        )

@@ -1,0 +1,236 @@
+"""``banditcore ingest --follow``: the events of streams into the counts, until it is stopped."""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from types import FrameType
+
+from banditcore.bandit import Bandit
+from banditcore.cli.output import Change, Output, age, plain
+from banditcore.cli.selection import check_half_life
+from banditcore.errors import InvalidValueError, StoreUnavailableError, describe
+from banditcore.ingest_report import PartitionReport, WorkerReport
+from banditcore.ingest_worker import IngestWorker
+from banditcore.sources.redis_stream import RedisStreamSource
+from banditcore.store import index, partitions
+from banditcore.store.connect import Store, connect
+
+__all__ = ["follow"]
+
+_RETRY_FOR = dt.timedelta(seconds=1)
+"""Short, so that a stop is heard during an outage: the worker itself goes on for ever."""
+
+_REPORT_EVERY = dt.timedelta(seconds=5)
+_LOOK_EVERY_S, _LISTEN_EVERY_S = 2.0, 0.1
+_COLUMNS = (
+    "bandit",
+    "partition",
+    "state",
+    "applied",
+    "duplicate",
+    "refused",
+    "events/s",
+    "waiting",
+    "behind",
+)
+
+
+def follow(arguments: argparse.Namespace, output: Output) -> int:
+    """Run workers until SIGTERM or SIGINT; a second one ends the process at once."""
+    with connect(arguments.url) as store, _stopped_by_signals() as stop:
+        if arguments.bandit is not None:
+            bandit = Bandit(arguments.bandit, store, half_life=arguments.half_life)
+            check_half_life(bandit, arguments.half_life)
+            _check_partitions(bandit, arguments.partitions)
+        every = arguments.report_every or _REPORT_EVERY
+        crew = _Crew(store, arguments, every.total_seconds(), output, stop)
+        with output.changing_table("events of streams", _COLUMNS) as change:
+            display = _Display(output, change)
+            while not stop.is_set():
+                crew.hire()
+                crew.pass_on(display.show)
+                stop.wait(_LISTEN_EVERY_S)
+            crew.dismiss()
+            crew.pass_on(display.show)
+        crew.check()
+    return 0
+
+
+def _check_partitions(bandit: Bandit, wanted: list[int] | None) -> None:
+    there = partitions.load(bandit.store, bandit.name)
+    if wanted is None or there is None:
+        return
+    missing = [number for number in wanted if number >= there]
+    if missing:
+        remedy = f"the events of bandit {bandit.name!r} are in partitions 0 to {there - 1}"
+        raise InvalidValueError(describe("--partitions", missing, remedy))
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    stop = threading.Event()
+
+    def hear(number: int, _: FrameType | None) -> None:
+        if stop.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        stop.set()
+
+    before = {number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Crew:
+    """A worker for each bandit, in a thread of its own."""
+
+    def __init__(
+        self,
+        store: Store,
+        arguments: argparse.Namespace,
+        report_every_s: float,
+        output: Output,
+        stop: threading.Event,
+    ) -> None:
+        self._report_every_s = report_every_s
+        self._store = store
+        self._arguments = arguments
+        self._output = output
+        self._stop = stop
+        self._threads: dict[str, threading.Thread] = {}
+        self._news: queue.SimpleQueue[tuple[str, WorkerReport | str]] = queue.SimpleQueue()
+        self._failures: list[BaseException] = []
+        self._next_look = 0.0
+
+    def hire(self) -> None:
+        """Start a worker for each bandit that has none yet."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + _LOOK_EVERY_S
+        for name in self._bandits():
+            if name not in self._threads:
+                thread = threading.Thread(target=self._work, args=(name,), name=f"ingest {name!r}")
+                thread.start()
+                self._threads[name] = thread
+
+    def dismiss(self) -> None:
+        """Wait until every worker has finished its batch and given up what it owns."""
+        self._stop.set()
+        for thread in self._threads.values():
+            thread.join()
+
+    def check(self) -> None:
+        """Raise what ended a worker, if anything but a signal did."""
+        if self._failures:
+            raise self._failures[0]
+
+    def pass_on(self, show: Callable[[str, WorkerReport], None]) -> None:
+        """Show what workers said since the last time."""
+        while not self._news.empty():
+            name, news = self._news.get()
+            if isinstance(news, str):
+                self._output.warn(f"{plain(name)}: {plain(news)}")
+            else:
+                show(name, news)
+
+    def _bandits(self) -> list[str]:
+        if self._arguments.bandit is not None:
+            return [self._arguments.bandit]
+        try:
+            return [
+                name
+                for name in index.bandits(self._store)
+                if name in self._threads or partitions.load(self._store, name) is not None
+            ]
+        except StoreUnavailableError:
+            return []  # the workers wait for it and say so; new bandits are found later
+
+    def _work(self, name: str) -> None:
+        arguments = self._arguments
+        try:
+            bandit = Bandit(name, self._store, half_life=arguments.half_life, retry_for=_RETRY_FOR)
+            source = RedisStreamSource(bandit)
+            try:
+                IngestWorker(
+                    bandit,
+                    source,
+                    partitions=arguments.partitions,
+                    batch_size=arguments.batch_size,
+                    report_every_s=self._report_every_s,
+                    on_report=lambda report: self._news.put((name, report)),
+                    on_notice=lambda text: self._news.put((name, text)),
+                ).run(self._stop)
+            finally:
+                source.close()
+        except BaseException as error:  # noqa: BLE001  # raised again by `check`, in the main thread
+            self._failures.append(error)
+            self._stop.set()
+
+
+class _Display:
+    """Shows reports: a table on a terminal, lines in a pipe, JSON lines for programs."""
+
+    def __init__(self, output: Output, change: Change | None) -> None:
+        self._output = output
+        self._change = change
+        self._last: dict[str, WorkerReport] = {}
+
+    def show(self, name: str, report: WorkerReport) -> None:
+        """Show a report of a bandit's worker."""
+        self._last[name] = report
+        self._output.json_line({"bandit": name, **asdict(report)})
+        if self._change is not None:
+            named = sorted(self._last.items())
+            self._change([row for each, last in named for row in _table_rows(each, last)])
+            return
+        for part in report.partitions:
+            self._output.line(_sentence(name, part))
+        self._output.flush()
+
+
+def _table_rows(name: str, report: WorkerReport) -> list[list[object]]:
+    rows: list[list[object]] = []
+    for part in report.partitions:
+        state = report.outage or part.error or "applying"
+        waiting = "-" if part.waiting is None else part.waiting
+        rows.append(
+            [
+                name,
+                part.partition,
+                state,
+                part.applied,
+                part.duplicate,
+                part.refused,
+                round(part.rate),
+                waiting,
+                age(part.lag_s),
+            ]
+        )
+    rows += (
+        [name, partition, "elsewhere", *[None] * (len(_COLUMNS) - 3)]
+        for partition in report.elsewhere
+    )
+    return rows or [[name, None, report.outage or "no events yet", *[None] * (len(_COLUMNS) - 3)]]
+
+
+def _sentence(name: str, part: PartitionReport) -> str:
+    where = f"{plain(name)}/{part.partition}"
+    if part.error:
+        return f"{where}: stands still: {plain(part.error)}"
+    waiting = "" if part.waiting is None else f", {part.waiting:,} waiting"
+    behind = "" if part.lag_s is None else f", {age(part.lag_s).text} behind"
+    return (
+        f"{where}: {part.applied:,} applied, {part.duplicate:,} duplicate, {part.refused:,} "
+        f"refused; {part.rate:,.0f} events/s{waiting}{behind}"
+    )

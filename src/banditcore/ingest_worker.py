@@ -1,0 +1,344 @@
+"""The worker that applies a source of events to the counts for as long as it runs."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from banditcore.errors import (
+    FencedError,
+    InvalidValueError,
+    StoreError,
+    StoreUnavailableError,
+    StoreUnfitError,
+    describe,
+)
+from banditcore.ingest_partition import PartitionRun
+from banditcore.ingest_report import PartitionMeter, PartitionReport, WorkerReport
+from banditcore.ordered import CountingBandit
+from banditcore.sources import Ownership, Source
+
+__all__ = ["IngestWorker"]
+
+_IDLE_WAIT_S = 0.2
+"""For events, shared by all partitions, before a worker looks after its ownership again."""
+
+_CLAIM_EVERY_S = 2.0
+_RENEWALS = 4
+"""In the time that an ownership lasts, so that a slow one loses nothing."""
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
+_RETRY_FAILED_S = 30.0
+_SAY_AGAIN_S = 60.0
+
+
+class IngestWorker:
+    """Applies the partitions of a source that it owns, each event once, whatever dies when.
+
+    Any number of workers may run: each partition has one owner at a time, and the marks beside the
+    counts refuse whoever still believes to be it. When a worker ends, others take over: at once
+    after a clean stop, else as soon as its ownership runs out.
+
+    Parameters
+    ----------
+    bandit : Bandit
+        Whose counts. A small `retry_for` lets it stop soon during an outage.
+    source : Source
+        Where the events come from.
+    partitions : collection of int, optional
+        Those that this worker may own; default all.
+    most : int, optional
+        How many it may own at a time; default all. Half of them let two workers share.
+    batch_size : int, >= 1
+        About how many events are applied together.
+    report_every_s : float
+        Seconds between calls of `on_report`.
+    on_report : callable, optional
+        Called with a `WorkerReport`, from the thread that runs the worker.
+    on_notice : callable, optional
+        Called with a sentence for people: outages, lost writes that are brought back, partitions
+        that stand still. What lasts is said again once a minute.
+    """
+
+    def __init__(
+        self,
+        bandit: CountingBandit,
+        source: Source,
+        *,
+        partitions: Collection[int] | None = None,
+        most: int | None = None,
+        batch_size: int = 50_000,
+        report_every_s: float = 5.0,
+        on_report: Callable[[WorkerReport], None] | None = None,
+        on_notice: Callable[[str], None] | None = None,
+    ) -> None:
+        for name, number in {"batch_size": batch_size, "most": most}.items():
+            if number is not None and number < 1:
+                raise InvalidValueError(describe(name, number, "at least 1"))
+        if not report_every_s > 0:
+            raise InvalidValueError(describe("report_every_s", report_every_s, "above 0 seconds"))
+        self._bandit = bandit
+        self._source = source
+        self._wanted = None if partitions is None else frozenset(partitions)
+        self._most = most
+        self._batch_size = batch_size
+        self._report_every_s = report_every_s
+        self._on_report = on_report
+        self._notices = _Notices(on_notice)
+        self._owned: dict[int, _Owned] = {}
+        self._failed: dict[int, tuple[float, PartitionReport]] = {}  # until when, and why
+        self._next_claim = 0.0
+        self._began = time.monotonic()
+        self._outage = ""
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set, then finish the batch at hand and give everything up.
+
+        Outages of the store or the source are waited out, however long they last.
+        """
+        next_report = time.monotonic() + self._report_every_s
+        pause_s = _FIRST_PAUSE_S
+        with self._renewing():
+            try:
+                while not stop.is_set():
+                    try:
+                        self.step(_IDLE_WAIT_S)
+                    except (StoreUnavailableError, StoreUnfitError) as error:
+                        self._outage = str(error)
+                        self._notices.say("outage", f"waiting: {error}")
+                        stop.wait(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # not secret
+                        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                    else:
+                        self._recovered()
+                        pause_s = _FIRST_PAUSE_S
+                    if time.monotonic() >= next_report:
+                        self._publish_report()
+                        next_report = time.monotonic() + self._report_every_s
+            finally:
+                self.release()
+        self._publish_report()
+
+    def step(self, wait_s: float = 0.0) -> bool:
+        """Look after the ownership, then apply one batch of each partition owned.
+
+        Parameters
+        ----------
+        wait_s : float
+            How long to wait for events when there are none, in seconds.
+
+        Returns
+        -------
+        bool
+            Whether any partition had events.
+
+        Raises
+        ------
+        StoreUnavailableError, StoreUnfitError
+            Nothing is lost; the next step goes on.
+        """
+        self._look_after()
+        busy = False
+        for owned in list(self._owned.values()):
+            share_s = 0.0 if busy else wait_s / len(self._owned)
+            busy |= self._step(owned, share_s)
+        return busy
+
+    def release(self) -> None:
+        """Give up all partitions, so that others need not wait. Nothing of them is half done."""
+        while self._owned:
+            _, owned = self._owned.popitem()
+            try:
+                owned.release()
+            except StoreError as error:  # it runs out by itself
+                self._notices.say("release", f"an ownership could not be given up: {error}")
+        self._next_claim = 0.0
+
+    def report(self) -> WorkerReport:
+        """Return what was done so far, and what waits."""
+        now = time.time()
+        own = [owned.meter.report(self._source, now) for owned in self._owned.values()]
+        failed = [report for _, report in self._failed.values()]
+        here = {report.partition for report in (*own, *failed)}
+        return WorkerReport(
+            partitions=tuple(sorted((*own, *failed), key=lambda report: report.partition)),
+            elsewhere=tuple(sorted(set(self._candidates()) - here)),
+            outage=self._outage,
+            seconds=time.monotonic() - self._began,
+        )
+
+    def _look_after(self) -> None:
+        """Keep, lose and take ownership, and notice when servers changed."""
+        for owned in list(self._owned.values()):
+            if owned.is_due():
+                owned.renew()
+            if owned.lost:
+                del self._owned[owned.run.partition]
+            elif time.monotonic() >= self._next_claim:
+                owned.run.check()
+        if time.monotonic() >= self._next_claim:
+            self._claim()
+            self._next_claim = time.monotonic() + _CLAIM_EVERY_S * random.uniform(0.5, 1.0)  # noqa: S311  # not secret
+
+    def _candidates(self) -> list[int]:
+        there = self._source.partitions()
+        if self._wanted is None:
+            return list(there)
+        return [partition for partition in there if partition in self._wanted]
+
+    def _claim(self) -> None:
+        now = time.monotonic()
+        self._failed = {p: failed for p, failed in self._failed.items() if failed[0] > now}
+        candidates = self._candidates()
+        for partition in set(self._owned) - set(candidates):  # assigned to another by the source
+            del self._owned[partition]
+        if self._wanted is not None and not candidates:
+            self._notices.say(
+                "partitions",
+                f"none of the partitions {sorted(self._wanted)} is there: "
+                f"{self._source.name!r} has {list(self._source.partitions())}",
+            )
+        free = [p for p in candidates if p not in self._owned and p not in self._failed]
+        random.shuffle(free)  # so that workers which start together do not go for the same ones
+        for partition in free:
+            if self._most is not None and len(self._owned) >= self._most:
+                return
+            ownership = self._source.owner(partition)
+            asked = time.monotonic()
+            epoch = 0 if ownership is None else ownership.acquire()
+            if epoch is not None:
+                self._owned[partition] = self._taken(partition, epoch, ownership, asked)
+
+    def _taken(
+        self, partition: int, epoch: int, ownership: Ownership | None, asked: float
+    ) -> _Owned:
+        run = PartitionRun(
+            self._bandit,
+            self._source,
+            partition,
+            epoch=epoch,
+            batch_size=self._batch_size,
+            notice=self._notices.tell,
+        )
+        return _Owned(run, PartitionMeter(run, epoch), ownership, asked)
+
+    def _step(self, owned: _Owned, wait_s: float) -> bool:
+        partition = owned.run.partition
+        if owned.lost:  # the renewing thread noticed
+            del self._owned[partition]
+            return False
+        try:
+            return owned.run.step(wait_s)
+        except FencedError as error:
+            del self._owned[partition]
+            owned.release()  # if nobody else has it, it comes back with a later epoch
+            self._notices.say(f"fenced {partition}", str(error))
+        except (StoreUnavailableError, StoreUnfitError):
+            raise
+        except StoreError as error:
+            # Nothing of it is lost. The other partitions go on; a person has to look at this one.
+            del self._owned[partition]
+            report = replace(owned.meter.report(self._source, time.time()), error=str(error))
+            self._failed[partition] = (time.monotonic() + _RETRY_FAILED_S, report)
+            owned.release()
+            self._notices.say(f"failed {partition}", f"partition {partition} stands still: {error}")
+        return False
+
+    @contextmanager
+    def _renewing(self) -> Iterator[None]:
+        """Renew ownership from a thread, for batches that take longer than it lasts."""
+        ended = threading.Event()
+
+        def renew() -> None:
+            while not ended.wait(0.1):
+                for owned in list(self._owned.values()):
+                    if owned.is_due():
+                        try:
+                            owned.renew()
+                        except StoreError as error:  # the worker meets the same error, and waits
+                            self._notices.say("renewal", f"an ownership was not renewed: {error}")
+
+        thread = threading.Thread(target=renew, name="banditcore-renewals", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _recovered(self) -> None:
+        if self._outage:
+            self._outage = ""
+            self._notices.tell("the outage is over")
+            self._notices.forget("outage")
+
+    def _publish_report(self) -> None:
+        if self._on_report is None:
+            return
+        try:
+            report = self.report()
+        except StoreUnavailableError as error:  # how far behind cannot be told now
+            report = WorkerReport((), (), str(error), time.monotonic() - self._began)
+        self._on_report(report)
+
+
+class _Owned:
+    """One partition that the worker owns, and until when it may be sure of that."""
+
+    def __init__(
+        self, run: PartitionRun, meter: PartitionMeter, ownership: Ownership | None, asked: float
+    ) -> None:
+        self.run = run
+        self.meter = meter
+        self.lost = False
+        self._ownership = ownership
+        self._asked = asked  # when the last renewal was sent
+        self._lock = threading.Lock()
+
+    def is_due(self) -> bool:
+        """Whether it is time for a renewal."""
+        every_s = _CLAIM_EVERY_S if self._ownership is None else self._ownership.ttl_s / _RENEWALS
+        return not self.lost and time.monotonic() >= self._asked + every_s
+
+    def renew(self) -> bool:
+        """Renew; False when another owner was faster."""
+        with self._lock:
+            asked = time.monotonic()
+            if self._ownership is not None and not self.lost:
+                self.lost = not self._ownership.renew()
+            self._asked = asked
+            return not self.lost
+
+    def release(self) -> None:
+        """Give it up."""
+        with self._lock:
+            self.lost = True
+            if self._ownership is not None:
+                self._ownership.release()
+
+
+class _Notices:
+    """Tells what happens; what lasts only once a minute."""
+
+    def __init__(self, tell: Callable[[str], None] | None) -> None:
+        self._tell = tell
+        self._said: dict[str, float] = {}
+
+    def tell(self, text: str) -> None:
+        """Say it now."""
+        if self._tell is not None:
+            self._tell(text)
+
+    def say(self, about: str, text: str) -> None:
+        """Say it unless something about the same was said within the last minute."""
+        now = time.monotonic()
+        if now >= self._said.get(about, -_SAY_AGAIN_S) + _SAY_AGAIN_S:
+            self._said[about] = now
+            self.tell(text)
+
+    def forget(self, about: str) -> None:
+        """Say the next thing about it at once."""
+        self._said.pop(about, None)

@@ -1,0 +1,72 @@
+"""How far the partitions of streams are applied, and to which servers.
+
+A checkpoint only saves reading: what counts once, counts once by the marks beside the counts.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from banditcore.errors import CorruptDataError, describe
+from banditcore.store import keys
+from banditcore.store.connect import translating
+
+if TYPE_CHECKING:
+    from banditcore.store.connect import Store
+
+__all__ = ["StreamCheckpoint", "load", "save"]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCheckpoint:
+    """What was done of a partition.
+
+    Attributes
+    ----------
+    offset : int
+        Everything up to it is applied, or was refused; -1 when nothing is known.
+    refused : int
+        Events that could not be used so far.
+    identities : tuple of str
+        The servers that hold it, see `identities`; () when nothing is known.
+    """
+
+    offset: int = -1
+    refused: int = 0
+    identities: tuple[str, ...] = ()
+
+
+def load(store: Store, bandit: str, source: str, partition: int) -> StreamCheckpoint:
+    """Return where a partition was left; nothing is known of one that was never read."""
+    with translating(store):
+        raw = store.client.hget(keys.of_bandit(bandit).checkpoints, _field(source, partition))
+    if raw is None:
+        return StreamCheckpoint()
+    try:
+        offset, refused, identities = json.loads(raw)
+        return StreamCheckpoint(int(offset), int(refused), tuple(map(str, identities)))
+    except (ValueError, TypeError, OverflowError) as error:
+        raise CorruptDataError(
+            describe(
+                "checkpoint",
+                raw,
+                f"of partition {partition} of {source!r} is damaged: delete the field; the marks "
+                "beside the counts tell what is applied",
+            )
+        ) from error
+
+
+def save(
+    store: Store, bandit: str, source: str, partition: int, checkpoint: StreamCheckpoint
+) -> None:
+    """Remember a checkpoint."""
+    raw = json.dumps([checkpoint.offset, checkpoint.refused, checkpoint.identities])
+    with translating(store):
+        field = _field(source, partition)
+        store.client.hset(keys.of_bandit(bandit).checkpoints, field, raw)
+
+
+def _field(source: str, partition: int) -> str:
+    return f"{source}:{partition}"

@@ -1,0 +1,340 @@
+"""The worker: what it owns, applies, refuses, says, and leaves when it stops."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time as wall
+
+import pytest
+
+from banditcore.bandit import Bandit
+from banditcore.errors import InvalidValueError, StoreUnavailableError
+from banditcore.ingest_report import WorkerReport
+from banditcore.ingest_worker import IngestWorker
+from banditcore.sources.redis_stream import RedisStreamSource
+from banditcore.store import keys, stream_checkpoints, streams
+from banditcore.store.connect import Store, connect
+from servers import running_server, wait_until
+from streamed import (
+    Producer,
+    killed,
+    packed,
+    rows,
+    run_out,
+    running,
+    started_again,
+    stored,
+    sums,
+)
+
+
+def worker_on(store: Store, *, retain_s: float = 3600.0, **options) -> IngestWorker:
+    bandit = Bandit("home", store)
+    return IngestWorker(bandit, RedisStreamSource(bandit, retain_s=retain_s), **options)
+
+
+def drain(worker: IngestWorker) -> None:
+    while worker.step():
+        pass
+
+
+def done(worker: IngestWorker) -> tuple[int, int, int]:
+    parts = worker.report().partitions
+    return (
+        sum(part.applied for part in parts),
+        sum(part.duplicate for part in parts),
+        sum(part.refused for part in parts),
+    )
+
+
+# --- applying ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+def test_events_are_counted_once_and_the_next_worker_goes_on_behind_them(any_store, batch_size):
+    producer = Producer(any_store)
+    first = worker_on(any_store, batch_size=batch_size)
+    producer.send(rows(36))
+    drain(first)
+    assert done(first) == (36, 0, 0)
+    producer.send(rows(10))
+    drain(first)
+    first.release()
+    producer.send(rows(5))
+    second = worker_on(any_store, batch_size=batch_size)
+    drain(second)
+    assert done(first) == (0, 0, 0)  # it owns nothing any more
+    assert done(second) == (5, 0, 0)
+    assert stored(any_store) == sums(producer.sent)
+
+
+def test_a_worker_that_is_there_before_the_first_producer_finds_its_events(store):
+    worker = worker_on(store)
+    assert worker.step() is False
+    assert worker.report().partitions == ()
+    producer = Producer(store, of=3)
+    producer.send(rows(12))
+    worker.release()  # looks for partitions at once
+    drain(worker)
+    assert stored(store) == sums(producer.sent)
+    assert [part.partition for part in worker.report().partitions] == [0, 1, 2]
+
+
+def test_a_report_tells_what_waits_and_how_old_it_is(store):
+    producer = Producer(store, of=1)
+    worker = worker_on(store, batch_size=10)
+    before = wall.time()
+    for _ in range(3):
+        producer.send(rows(10), time=before - 100)
+    worker.step()
+    [part] = worker.report().partitions
+    after = wall.time()
+    assert (part.applied, part.waiting, part.error) == (10, 20, "")
+    assert part.lag_s is not None
+    assert 100 <= part.lag_s <= 100 + after - before
+    assert part.rate > 0
+    drain(worker)
+    [part] = worker.report().partitions
+    assert (part.applied, part.waiting, part.lag_s, part.end) == (30, 0, 0.0, part.offset)
+
+
+def test_applied_events_stay_as_long_as_they_are_retained(store):
+    producer = Producer(store, of=1)
+    stream = keys.of_partition("home", 0).stream
+    keeping = worker_on(store)
+    producer.send(rows(10))
+    drain(keeping)
+    assert store.client.xlen(stream) == 1
+    keeping.release()
+    dropping = worker_on(store, retain_s=0)
+    producer.send(rows(10))
+    drain(dropping)
+    assert store.client.xlen(stream) == 0
+    assert stored(store) == sums(producer.sent)
+
+
+@pytest.mark.parametrize("bad", [{"batch_size": 0}, {"most": 0}, {"report_every_s": 0.0}])
+def test_an_option_that_cannot_be_used_is_refused(store, bad):
+    with pytest.raises(InvalidValueError, match=next(iter(bad))):
+        worker_on(store, **bad)
+
+
+# --- what cannot be used -----------------------------------------------------------------------
+
+
+def test_a_body_that_cannot_be_read_goes_to_the_dead_letters_once(store):
+    producer = Producer(store, of=1)
+    producer.send(rows(4))
+    good = packed(rows(3))
+    offset = producer.append(0, good[:-1] + bytes([good[-1] ^ 1]), 3)
+    producer.send(rows(4))
+    worker = worker_on(store)
+    drain(worker)
+    assert done(worker) == (8, 0, 1)
+    assert stored(store) == sums(producer.sent)
+    [letter] = streams.dead_letters(store, "home", 0)
+    assert (letter.offset, letter.raw[:-1]) == (offset, good[:-1])
+    assert "checksum" in letter.reason
+    assert stream_checkpoints.load(store, "home", "stream", 0).refused == 1
+    worker.release()
+    store.client.hdel(keys.of_bandit("home").checkpoints, "stream:0")
+    again = worker_on(store)
+    drain(again)
+    assert done(again) == (0, 8, 0)
+    assert len(streams.dead_letters(store, "home", 0)) == 1
+    assert stored(store) == sums(producer.sent)
+
+
+def test_events_ahead_of_the_clock_go_to_the_dead_letters_alone_and_never_count(store):
+    producer = Producer(store, of=1)
+    now = wall.time()
+    for time in (now - 60, now + 7200, now - 30):
+        columns = [("X", "a", 1.0), ("Y", "b", 0.0)]
+        producer.send(columns, time=time)
+    producer.send([("Z", "c", 1.0)], time=now + 7200)  # a segment of nothing else
+    worker = worker_on(store)
+    drain(worker)
+    assert done(worker) == (4, 0, 3)
+    expected = {"X": {"a": (2.0, 2.0)}, "Y": {"b": (2.0, 0.0)}}
+    assert stored(store) == expected
+    letters = streams.dead_letters(store, "home", 0)
+    assert [letter.raw.decode().split('"')[3] for letter in letters] == ["X", "Y", "Z"]
+    assert all("ahead of the store's clock" in letter.reason for letter in letters)
+    worker.release()
+    # Read again at a later time they would be fine: but they are refused already.
+    later = Bandit("home", store, clock=lambda: now + 7200)
+    store.client.hdel(keys.of_bandit("home").checkpoints, "stream:0")
+    again = IngestWorker(later, RedisStreamSource(later))
+    drain(again)
+    assert done(again) == (0, 7, 0)
+    assert stored(store) == expected
+
+
+def test_a_damaged_segment_stops_its_partition_alone_and_loses_nothing(store):
+    producer = Producer(store)
+    notices: list[str] = []
+    worker = worker_on(store, on_notice=notices.append)
+    producer.send(rows(9))
+    drain(worker)
+    state = keys.of_segment("home", "Y").state
+    chunk = store.client.hget(state, "c:0")
+    store.client.hset(state, "c:0", b"damaged")
+    producer.send(rows(9))
+    drain(worker)
+    failed = [part for part in worker.report().partitions if part.error]
+    assert len(failed) == 1
+    assert "'Y'" in failed[0].error
+    [notice] = notices
+    assert "stands still" in notice
+    producer.send([("X", "arm 0", 1.0)])
+    drain(worker)
+    store.client.hset(state, "c:0", chunk)
+    worker.release()
+    drain(worker_on(store))
+    assert stored(store) == sums(producer.sent)
+
+
+# --- ownership ---------------------------------------------------------------------------------
+
+
+def test_a_partition_has_one_owner_and_workers_share_what_each_may_have_at_most(store):
+    producer = Producer(store, of=4)
+    workers = [worker_on(store, most=2) for _ in range(3)]
+    producer.send(rows(30, "ABCDEFGHIJ"))
+    for worker in workers:
+        drain(worker)
+    owned = [[part.partition for part in worker.report().partitions] for worker in workers]
+    assert [len(some) for some in owned] == [2, 2, 0]
+    assert sorted(owned[0] + owned[1]) == [0, 1, 2, 3]
+    assert workers[2].report().elsewhere == (0, 1, 2, 3)
+    assert stored(store) == sums(producer.sent)
+
+
+def test_a_worker_owns_only_the_partitions_it_is_given(store):
+    notices: list[str] = []
+    Producer(store, of=4)
+    chosen = worker_on(store, partitions=[1, 3])
+    chosen.step()
+    assert [part.partition for part in chosen.report().partitions] == [1, 3]
+    nobody = worker_on(store, partitions=[9], on_notice=notices.append)
+    nobody.step()
+    assert nobody.report().partitions == ()
+    assert "none of the partitions [9]" in notices[0]
+
+
+def test_another_worker_takes_over_when_a_lease_has_run_out_and_the_former_owner_stops(store):
+    producer = Producer(store, of=1)
+    for _ in range(4):
+        producer.send(rows(5))
+    notices: list[str] = []
+    former = worker_on(store, batch_size=5, on_notice=notices.append)
+    former.step()
+    run_out(store, 0)
+    heir = worker_on(store)
+    drain(heir)
+    producer.send(rows(7))
+    former.step()  # has not noticed, reads, and is fenced off
+    assert former.report().partitions == ()
+    assert "epoch" in notices[0]
+    drain(heir)
+    assert stored(store) == sums(producer.sent)
+
+
+def test_a_worker_that_loses_its_lease_unnoticed_owns_the_partition_again_afterwards(store):
+    producer = Producer(store, of=1)
+    producer.send(rows(6))
+    worker = worker_on(store)
+    drain(worker)
+    [before] = worker.report().partitions
+    run_out(store, 0)
+    other = worker_on(store)
+    producer.send(rows(6))
+    drain(other)
+    other.release()
+    producer.send(rows(6))
+    worker.step()
+    assert worker.report().partitions == ()
+    worker.release()  # makes it look for partitions at once
+    drain(worker)
+    [after] = worker.report().partitions
+    assert after.epoch > before.epoch
+    assert stored(store) == sums(producer.sent)
+
+
+# --- running -----------------------------------------------------------------------------------
+
+
+def test_it_runs_until_it_is_stopped_and_gives_its_partitions_up(store):
+    producer = Producer(store)
+    reports: list[WorkerReport] = []
+    with running(worker_on(store, report_every_s=0.01, on_report=reports.append)):
+        for _ in range(20):
+            producer.send(rows(9))
+        wait_until(
+            lambda: bool(reports) and sum(part.applied for part in reports[-1].partitions) == 180,
+            "the events are not applied",
+        )
+    assert stored(store) == sums(producer.sent)
+    assert reports[-1].partitions == ()
+    leases = [store.client.hget(keys.of_partition("home", p).lease, "until") for p in (0, 1)]
+    assert leases == [b"0", b"0"]
+
+
+def test_ownership_is_renewed_while_a_batch_takes_long(store):
+    producer = Producer(store, of=1)
+    producer.send(rows(6))
+    bandit = Bandit("home", store)
+    lease = keys.of_partition("home", 0).lease
+    renewed: list[bytes] = []
+
+    class Slow(RedisStreamSource):
+        def commit(self, partition: int, offset: int) -> None:
+            first = store.client.hget(lease, "until")
+            wait_until(lambda: store.client.hget(lease, "until") != first, "no renewal")
+            renewed.append(first)
+            super().commit(partition, offset)
+
+    with running(IngestWorker(bandit, Slow(bandit, lease_s=0.4))):
+        wait_until(lambda: bool(renewed), "nothing was committed")
+    assert stored(store) == sums(producer.sent)
+
+
+def test_an_outage_is_waited_out_and_said_once():
+    notices: list[str] = []
+    options = {"appendonly": "yes", "appendfsync": "always"}
+    with running_server(options=options) as server, connect(server.url) as store:
+        producer = Producer(store)
+        producer.send(rows(30))
+        bandit = Bandit("home", store, retry_for=dt.timedelta(0))
+        source = RedisStreamSource(bandit)
+        worker = IngestWorker(bandit, source, batch_size=5, on_notice=notices.append)
+        worker.step()
+        killed(server)
+        with pytest.raises(StoreUnavailableError):
+            worker.step()
+        with running(worker):
+            wait_until(lambda: bool(notices), "the outage is not noticed")
+            with started_again(server):
+                producer.send(rows(12))
+                wait_until(lambda: stored(store) == sums(producer.sent), "it does not go on")
+                wait_until(lambda: "the outage is over" in notices, "it does not say so")
+                assert sum("waiting: the store" in notice for notice in notices) == 1
+    assert any("has other servers: reading again" in notice for notice in notices)
+
+
+def test_a_full_memory_is_waited_out_too(store):
+    producer = Producer(store)
+    notices: list[str] = []
+    worker = worker_on(store, on_notice=notices.append)
+    producer.send(rows(9))
+    drain(worker)
+    producer.send(rows(9, "PQR"))
+    used = store.client.info("memory")["used_memory"]
+    store.client.config_set("maxmemory", used // 2)
+    with running(worker):
+        try:
+            wait_until(lambda: bool(notices), "it is not noticed")
+        finally:
+            store.client.config_set("maxmemory", 0)
+        assert "out of memory" in notices[0]
+        wait_until(lambda: stored(store) == sums(producer.sent), "it does not go on")
