@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -286,9 +286,11 @@ class Statistics:
 
 def _slots(arms: Sequence[str], view: SegmentView, new: Sequence[str]) -> NDArray[np.intp]:
     """Return the slots of arms, of which `new` are registered after those of the view."""
-    added = {arm: len(view.arms) + i for i, arm in enumerate(new)}
-    known = view.slot_of
-    return np.array([known[arm] if arm in known else added[arm] for arm in arms], dtype=np.intp)
+    slot_of: Mapping[str, int] = view.slot_of
+    if new:
+        slot_of = {arm: len(view.arms) + i for i, arm in enumerate(new)}
+        slot_of.update((arm, view.slot_of[arm]) for arm in arms if arm in view.slot_of)
+    return np.fromiter(map(slot_of.__getitem__, arms), np.intp, len(arms))
 
 
 def _unsettled(segment: str) -> StoreError:

@@ -213,10 +213,10 @@ def _sums(events: SegmentEvents, version: SegmentVersion, slots: NDArray[np.intp
     weights = _weights(events, version)
     n = len(events.arms)
     deltas = np.empty(n, dtype=_DELTA)
-    deltas["slot"] = slots
-    deltas["trials"] = np.bincount(events.arm_of, events.trials * weights, n)
-    deltas["successes"] = np.bincount(events.arm_of, events.successes * weights, n)
-    deltas.sort(order="slot")  # neighbours share a chunk
+    order = np.argsort(slots)  # neighbours share a chunk
+    deltas["slot"] = slots[order]
+    deltas["trials"] = np.bincount(events.arm_of, events.trials * weights, n)[order]
+    deltas["successes"] = np.bincount(events.arm_of, events.successes * weights, n)[order]
     return deltas.tobytes()
 
 
