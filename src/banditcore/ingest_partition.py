@@ -94,8 +94,9 @@ class PartitionRun:
         if not settled:
             self._settle()
         batch = self._source.poll(self.partition, self.offset, self._batch_size, wait_s)
-        if batch is None or self._apply(batch):
-            self._settled = True
+        if batch is not None:
+            self._apply(batch)
+        self._settled = True
         return batch is not None
 
     def check(self) -> None:
@@ -108,7 +109,6 @@ class PartitionRun:
             self._say(f"it ended before offset {self.offset}, which is applied: it had gone back")
 
     def _settle(self) -> None:
-        self._writer.doubt()
         servers = identities(self._bandit.store)
         saved = stream_checkpoints.load(
             self._bandit.store, self._bandit.name, self._source.name, self.partition
@@ -144,8 +144,8 @@ class PartitionRun:
             highest = max(highest, *(offset_of(mark) for _, mark in marks))
         return highest
 
-    def _apply(self, batch: SourceBatch) -> bool:
-        """Apply a batch, or read again what was lost; False when servers changed meanwhile."""
+    def _apply(self, batch: SourceBatch) -> None:
+        """Apply a batch, unless the store lost writes, which have to be read again first."""
         bandit, source = self._bandit, self._source
         # First what cannot be used: no mark may pass an event that is neither counted nor kept.
         refused = source.refuse(batch.partition, batch.rejects) if batch.rejects else 0
@@ -155,19 +155,17 @@ class PartitionRun:
             applied = self._writer.apply(groups, batch.offsets, str(batch.end), early=early)
         except LostWritesError as error:
             self._rewind(identities(bandit.store), str(error))
-            return True
+            return
         self.applied += applied
         self.refused += refused + early.refused
         self.duplicate += len(batch.events) - applied - early.cut
         if len(batch.events):
             self.newest = float(batch.events.times.max())
-        if identities(bandit.store) != self._servers:
-            # Perhaps some of what was just applied is lost. `_settle` finds the old checkpoint.
-            return False
         self.offset = batch.end
+        # If other servers hold the data since `check` looked last, some of what was just applied
+        # may be lost: the checkpoint names those that were there before, so `_settle` reads again.
         self._save()
         source.commit(self.partition, self.offset)
-        return True
 
     def _save(self) -> None:
         refused = self._refused_before + self.refused

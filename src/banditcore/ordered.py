@@ -77,8 +77,8 @@ class OrderedWriter:
         self._field = field
         self._epoch = epoch
         self._verify = verify
-        self._fresh: set[str] = set()  # segments whose marks need not be read
-        self.marks: dict[str, str] = {}  # segment -> mark, "" for none; never moves back
+        # Segment -> mark, "" for none. May be too low, after a failure: then a conflict tells.
+        self.marks: dict[str, str] = {}
 
     def apply(
         self,
@@ -110,10 +110,10 @@ class OrderedWriter:
         FencedError
             The partition has another owner by now.
         StoreError
-            Some segments may be updated. Applying the batch again is safe, after `doubt`.
+            Some segments may be updated. Applying the batch again is safe.
         """
         pending = {group.segment: group for group in groups}
-        self._read([segment for segment in pending if segment not in self._fresh])
+        self._read([segment for segment in pending if segment not in self.marks])
         applied = 0
         cut: set[str] = set()  # segments of which events were too early
         for _ in range(_MAX_CONFLICTS):
@@ -147,13 +147,8 @@ class OrderedWriter:
             describe("partition", self._field, "another process applies it all the time")
         )
 
-    def doubt(self) -> None:
-        """Read the marks again before they are used; for after a failure."""
-        self._fresh.clear()
-
     def forget(self) -> None:
         """Believe what the store says next, even when it is less than before."""
-        self._fresh.clear()
         self.marks.clear()
 
     def _updates(
@@ -185,23 +180,17 @@ class OrderedWriter:
         )
         if self._verify is not None:
             self._verify({mark for _, mark in found})
-        for segment, (_, mark) in zip(segments, found, strict=True):
-            self._check(segment, mark)
-            self.marks[segment] = mark
-            self._fresh.add(segment)
+        self.marks |= {segment: mark for segment, (_, mark) in zip(segments, found, strict=True)}
 
     def _learn(self, segment: str, stored: str) -> None:
         if self._verify is not None:
             self._verify([stored])
-        self._check(segment, stored)
-        self.marks[segment] = stored
-
-    def _check(self, segment: str, stored: str) -> None:
-        seen = self.marks.get(segment, "")
+        seen = self.marks[segment]
         if offset_of(stored) < offset_of(seen):
             raise LostWritesError(
                 describe("mark", stored, f"of segment {segment!r} went back from {seen}")
             )
+        self.marks[segment] = stored
 
 
 def offset_of(mark: str) -> int:

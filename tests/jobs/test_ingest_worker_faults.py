@@ -86,6 +86,20 @@ def test_writes_that_one_segment_lost_are_brought_back_with_its_next_event(any_s
     assert sum(part.rewinds for part in worker.report().partitions) == (done != 3)
 
 
+def test_a_worker_that_dies_while_it_reads_again_leaves_that_to_the_next(store):
+    producer = Producer(store, of=1)
+    worker = worker_on(store)
+    past = Past(store, "X")
+    producer.send(rows(18))
+    drain(worker)
+    past.restore()
+    producer.send([("Y", "arm 0", 1.0), ("X", "arm 0", 1.0)])
+    worker.step()  # finds out
+    run_out(store, 0)
+    drain(worker_on(store))
+    assert stored(store) == sums(producer.sent)
+
+
 @pytest.mark.parametrize("running_on", [True, False], ids=["the same worker", "another worker"])
 def test_other_servers_are_given_all_that_is_retained(store, monkeypatch, running_on):
     """Segments that get no events any more are whole again too."""

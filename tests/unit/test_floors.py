@@ -92,6 +92,7 @@ FLOORS = (
         "sources.source",
         "sources",
         "sources.redis_stream",
+        "sources.kafka",
         "ingest_partition",
         "ingest_report",
         "ingest_worker",
@@ -151,7 +152,7 @@ FLOORS = (
 )
 
 # Libraries that only one part of the package may know.
-RESERVED = {"redis": "store", "msgpack": "slate_format"}
+RESERVED = {"redis": "store", "msgpack": "slate_format", "confluent_kafka": "sources.kafka"}
 
 ORDER = {module: place for place, module in enumerate(chain.from_iterable(FLOORS))}
 

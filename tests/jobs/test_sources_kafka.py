@@ -1,0 +1,198 @@
+"""A Kafka topic as a source, on the brokers that librdkafka brings for tests."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import confluent_kafka
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from banditcore.bandit import Bandit
+from banditcore.errors import InvalidValueError, LostWritesError
+from banditcore.ingest_worker import IngestWorker
+from banditcore.sources.kafka import KafkaSource
+from banditcore.store import keys, stream_checkpoints
+from banditcore.store.stream_checkpoints import StreamCheckpoint
+from servers import wait_until
+from streamed import rows, stored, sums
+
+QUIET = {"log_level": 0}
+
+
+class Topic:
+    """A topic of two partitions on a broker in this process."""
+
+    def __init__(self) -> None:
+        self._producer = confluent_kafka.Producer(
+            {"test.mock.num.brokers": 1, "bootstrap.servers": "x", **QUIET}
+        )
+        [broker] = self._producer.list_topics(timeout=10).brokers.values()
+        self.config = {
+            "bootstrap.servers": f"{broker.host}:{broker.port}",
+            "group.id": "counts",
+            "fetch.wait.max.ms": 10,
+            **QUIET,
+        }
+        admin = AdminClient({"bootstrap.servers": self.config["bootstrap.servers"], **QUIET})
+        [created] = admin.create_topics([NewTopic("events", 2, 1)]).values()
+        created.result(10)
+        self.sent: list[tuple[str, str, float]] = []
+
+    def send(self, events: list[tuple[str, str, float]]) -> None:
+        for segment, arm, reward in events:
+            self.sent.append((segment, arm, reward))
+            event = {"segment": segment, "arm": arm, "reward": reward, "time": 1_700_000_000}
+            self.write(segment == "X", event)
+        self.flush()
+
+    def write(self, partition: int, value: object, **more: Any) -> None:
+        body = value if isinstance(value, bytes) else json.dumps(value).encode()
+        self._producer.produce("events", body, partition=int(partition), **more)
+
+    def flush(self) -> None:
+        assert self._producer.flush(10) == 0
+
+
+@pytest.fixture
+def topic() -> Topic:
+    return Topic()
+
+
+@pytest.fixture
+def source_of(store, topic) -> Iterator[Any]:
+    opened: list[KafkaSource] = []
+
+    def make(**more: Any) -> KafkaSource:
+        opened.append(KafkaSource(Bandit("home", store), "events", topic.config, **more))
+        return opened[-1]
+
+    yield make
+    for source in opened:
+        source.close()
+
+
+def drain(worker: IngestWorker, source: KafkaSource) -> None:
+    def at_end() -> bool:
+        worker.step(0.05)
+        parts = worker.report().partitions
+        return len(parts) == 2 and all(part.waiting == 0 for part in parts)
+
+    wait_until(at_end, "not all is applied")
+
+
+def test_messages_are_counted_once_and_the_next_worker_goes_on_behind_them(store, topic, source_of):
+    source = source_of()
+    worker = IngestWorker(Bandit("home", store), source, batch_size=7)
+    topic.send(rows(40))
+    drain(worker, source)
+    assert stored(store) == sums(topic.sent)
+    worker.release()
+    topic.send(rows(10))
+    other = source_of()
+    heir = IngestWorker(Bandit("home", store), other)
+    drain(heir, other)
+    assert sum(part.applied for part in heir.report().partitions) == 10
+    assert stored(store) == sums(topic.sent)
+    assert {part.end for part in heir.report().partitions} == {
+        part.offset for part in heir.report().partitions
+    }
+
+
+def test_a_former_owner_is_fenced_off(store, topic, source_of):
+    former_source, source = source_of(), source_of()
+    former = IngestWorker(Bandit("home", store), former_source)
+    topic.send(rows(20))
+    drain(former, former_source)
+    for partition in (0, 1):
+        lease = keys.lease("home", f"kafka:events:{partition}")
+        store.client.hset(lease, "until", "0")
+    heir = IngestWorker(Bandit("home", store), source)
+    topic.send(rows(20))
+    drain(heir, source)
+    topic.send(rows(20))
+    wait_until(lambda: not (former.step(0.05) or former.report().partitions), "it goes on")
+    drain(heir, source)
+    assert stored(store) == sums(topic.sent)
+
+
+GOOD = {"segment": "X", "arm": "a", "reward": 1}
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"{", "no JSON"),
+        (b"\xff", "no JSON"),
+        (b"NaN", "NaN is not a JSON number"),
+        (b"[" * 100_000, "nests too deeply"),
+        ([1], "a JSON object is needed, not list"),
+        ({"arm": "a", "reward": 1}, "it has no key 'segment'"),
+        ({"segment": "X", "arm": "a"}, "it has no key 'successes'"),
+        ({**GOOD, "successes": 1}, "mean the same"),
+        ({**GOOD, "reward": 2}, "at most the trials"),
+        ({**GOOD, "arm": ""}, "1 to 256 UTF-8 bytes"),
+        ({**GOOD, "time": "yesterday"}, "ISO 8601"),
+        ({**GOOD, "trials": "many"}, "a number is needed"),
+    ],
+)
+def test_a_message_that_cannot_be_used_is_kept_with_its_reason(
+    store, topic, source_of, value, reason
+):
+    topic.write(0, GOOD)
+    topic.write(0, value)
+    topic.write(0, GOOD)
+    topic.flush()
+    source = source_of()
+    worker = IngestWorker(Bandit("home", store), source)
+    drain(worker, source)
+    assert stored(store) == {"X": {"a": (2.0, 2.0)}}
+    [letter] = source.dead_letters(0)
+    assert reason in letter.reason
+    assert letter.offset == 1
+    assert letter.raw == (value if isinstance(value, bytes) else json.dumps(value).encode())
+    assert source.dead_letters(1) == []
+
+
+def test_an_event_without_a_time_has_that_of_its_message(store, topic, source_of):
+    hour, moment = 3600.0, 1_700_000_000.0
+    topic.write(0, GOOD, timestamp=int((moment - hour) * 1000))
+    topic.flush()
+    bandit = Bandit("home", store, half_life=dt.timedelta(hours=1), clock=lambda: moment)
+    source = source_of()
+    drain(IngestWorker(bandit, source), source)
+    assert bandit.counts("X").trials.tolist() == [0.5]
+
+
+def test_what_a_server_lost_is_read_again(store, topic, source_of):
+    topic.send(rows(30))
+    source = source_of()
+    worker = IngestWorker(Bandit("home", store), source)
+    drain(worker, source)
+    worker.release()
+    store.client.delete(*keys.of_segment("home", "Y"))
+    for partition in (0, 1):
+        saved = stream_checkpoints.load(store, "home", source.name, partition)
+        other = StreamCheckpoint(saved.offset, saved.refused, ("another",))
+        stream_checkpoints.save(store, "home", source.name, partition, other)
+    drain(worker, source)
+    assert stored(store) == sums(topic.sent)
+
+
+def test_a_topic_that_was_made_anew_is_noticed(store, topic, source_of):
+    topic.send(rows(30))
+    source = source_of()
+    worker = IngestWorker(Bandit("home", store), source)
+    drain(worker, source)
+    with pytest.raises(LostWritesError, match="another name"):
+        source.advance(0, 10_000)
+    assert source.advance(0, 5) is False
+
+
+@pytest.mark.parametrize("config", [{}, {"bootstrap.servers": "x"}, {"group.id": "x"}])
+def test_a_config_without_brokers_or_group_is_refused(store, config: Mapping[str, str]):
+    with pytest.raises(InvalidValueError, match="is missing"):
+        KafkaSource(Bandit("home", store), "events", config)
