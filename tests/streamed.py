@@ -79,7 +79,8 @@ def stored(store: Store, bandit: str = "home") -> Counts:
 
 
 def run_out(store: Store, partition: int, bandit: str = "home") -> None:
-    """Let the lease of a partition run out now."""
+    """Let the lease of a partition run out now, and all workers be forgotten."""
+    store.client.delete(keys.workers(bandit, "stream"))
     store.client.hset(keys.of_partition(bandit, partition).lease, "until", "0")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -21,6 +22,7 @@ from banditcore.ingest_partition import PartitionRun
 from banditcore.ingest_report import PartitionMeter, PartitionReport, WorkerReport
 from banditcore.ordered import CountingBandit
 from banditcore.sources import Ownership, Source
+from banditcore.store import presence
 
 __all__ = ["IngestWorker"]
 
@@ -28,6 +30,7 @@ _IDLE_WAIT_S = 0.2
 """For events, shared by all partitions, before a worker looks after its ownership again."""
 
 _CLAIM_EVERY_S = 2.0
+_PRESENT_FOR_S = 10.0
 _RENEWALS = 4
 """In the time that an ownership lasts, so that a slow one loses nothing."""
 
@@ -50,9 +53,9 @@ class IngestWorker:
     source : Source
         Where the events come from.
     partitions : collection of int, optional
-        Those that this worker may own; default all.
+        Those that this worker may own; default all. A worker with a choice takes all of them.
     most : int, optional
-        How many it may own at a time; default all. Half of them let two workers share.
+        How many it may own at a time; default an equal share, by how many workers there are.
     batch_size : int, >= 1
         About how many events are applied together.
     report_every_s : float
@@ -90,8 +93,10 @@ class IngestWorker:
         self._on_report = on_report
         self._notices = _Notices(on_notice)
         self._owned: dict[int, _Owned] = {}
+        self._ownerships: dict[int, Ownership | None] = {}
         self._failed: dict[int, tuple[float, PartitionReport]] = {}  # until when, and why
         self._next_claim = 0.0
+        self._token = os.urandom(16)  # by which it counts among the workers
         self._began = time.monotonic()
         self._outage = ""
 
@@ -156,6 +161,13 @@ class IngestWorker:
             except StoreError as error:  # it runs out by itself
                 self._notices.say("release", f"an ownership could not be given up: {error}")
         self._next_claim = 0.0
+        if self._shares:
+            try:
+                presence.leave(
+                    self._bandit.store, self._bandit.name, self._source.name, self._token
+                )
+            except StoreError as error:  # it is forgotten by itself
+                self._notices.say("release", f"others may wait for this worker: {error}")
 
     def report(self) -> WorkerReport:
         """Return what was done so far, and what waits."""
@@ -201,16 +213,37 @@ class IngestWorker:
                 f"none of the partitions {sorted(self._wanted)} is there: "
                 f"{self._source.name!r} has {list(self._source.partitions())}",
             )
+        most = self._share(len(candidates))
+        surplus = list(self._owned.values())[most:]  # others are waiting for them
+        for owned in surplus:
+            owned.release()
+            del self._owned[owned.run.partition]
         free = [p for p in candidates if p not in self._owned and p not in self._failed]
         random.shuffle(free)  # so that workers which start together do not go for the same ones
         for partition in free:
-            if self._most is not None and len(self._owned) >= self._most:
+            if len(self._owned) >= most:
                 return
-            ownership = self._source.owner(partition)
+            if partition not in self._ownerships:
+                self._ownerships[partition] = self._source.owner(partition)
+            # The same one again: it knows its own lease when the reply to acquiring it got lost.
+            ownership = self._ownerships[partition]
             asked = time.monotonic()
             epoch = 0 if ownership is None else ownership.acquire()
             if epoch is not None:
                 self._owned[partition] = self._taken(partition, epoch, ownership, asked)
+
+    @property
+    def _shares(self) -> bool:
+        return self._wanted is None and self._most is None
+
+    def _share(self, partitions: int) -> int:
+        """Return how many partitions this worker may own; the shares of all are enough for all."""
+        if not self._shares:
+            return partitions if self._most is None else self._most
+        workers = presence.beat(
+            self._bandit.store, self._bandit.name, self._source.name, self._token, _PRESENT_FOR_S
+        )
+        return -(-partitions // workers)
 
     def _taken(
         self, partition: int, epoch: int, ownership: Ownership | None, asked: float

@@ -213,6 +213,35 @@ def test_a_partition_has_one_owner_and_workers_share_what_each_may_have_at_most(
     assert stored(store) == sums(producer.sent)
 
 
+def owns(worker: IngestWorker) -> int:
+    return len(worker.report().partitions)
+
+
+def test_workers_share_all_partitions_and_take_over_those_of_who_leaves_or_vanishes(store):
+    producer = Producer(store, of=5)
+    first, second, third = workers = [worker_on(store) for _ in range(3)]
+    first.step()
+    assert owns(first) == 5
+
+    def shared() -> bool:
+        for worker in workers:
+            worker.step()
+        shares = [owns(worker) for worker in workers]
+        return sum(shares) == 5 and max(shares) <= -(-5 // len(workers))
+
+    wait_until(shared, "not shared")
+    third.release()
+    workers.remove(third)
+    wait_until(shared, "not shared by two")
+    workers.remove(second)  # vanishes
+    for partition in range(5):
+        run_out(store, partition)
+    wait_until(shared, "not taken over")
+    producer.send(rows(30, "ABCDEFGHIJ"))
+    drain(first)
+    assert stored(store) == sums(producer.sent)
+
+
 def test_a_worker_owns_only_the_partitions_it_is_given(store):
     notices: list[str] = []
     Producer(store, of=4)

@@ -335,6 +335,7 @@ class Machine(RuleBasedStateMachine):
         self.proxy.heal()
         for worker in self.workers:
             worker.release()
+        self.let_leases_run_out()
         drain(self.workers[0])
         assert stored(self.store) == sums(self.producer.sent)
         letters = [streams.dead_letters(self.store, "home", p) for p in (0, 1)]

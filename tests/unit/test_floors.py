@@ -69,6 +69,7 @@ FLOORS = (
         "store.checkpoints",
         "store.stream_checkpoints",
         "store.identities",
+        "store.presence",
         "store.streams",
         "store.partitions",
         "store.leases",

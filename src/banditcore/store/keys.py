@@ -22,6 +22,7 @@ __all__ = [
     "of_partition",
     "of_segment",
     "producer",
+    "workers",
 ]
 
 BANDITS = "bc:bandits"
@@ -85,6 +86,11 @@ def producer(bandit: str, partition: int, token: bytes) -> str:
 def lease(bandit: str, name: str) -> str:
     """Return the key, a hash, of a lease that concerns a whole bandit."""
     return f"bc:{{{_digest(b'bandit', bandit)}}}:l:{_digest(b'lease', name)}"
+
+
+def workers(bandit: str, source: str) -> str:
+    """Return the key, a sorted set, of the workers of a source by when they are gone."""
+    return f"bc:{{{_digest(b'bandit', bandit)}}}:n:{_digest(b'workers', source)}"
 
 
 def mark_field(source: str, partition: str) -> str:
