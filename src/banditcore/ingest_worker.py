@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 from banditcore.errors import (
     FencedError,
@@ -20,11 +22,14 @@ from banditcore.errors import (
 )
 from banditcore.ingest_partition import PartitionRun
 from banditcore.ingest_report import PartitionMeter, PartitionReport, WorkerReport
+from banditcore.notices import Notices
 from banditcore.ordered import CountingBandit
 from banditcore.sources import Ownership, Source
 from banditcore.store import presence
 
 __all__ = ["IngestWorker"]
+
+T = TypeVar("T")
 
 _IDLE_WAIT_S = 0.2
 """For events, shared by all partitions, before a worker looks after its ownership again."""
@@ -36,7 +41,6 @@ _RENEWALS = 4
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
 _RETRY_FAILED_S = 30.0
-_SAY_AGAIN_S = 60.0
 
 
 class IngestWorker:
@@ -91,7 +95,7 @@ class IngestWorker:
         self._batch_size = batch_size
         self._report_every_s = report_every_s
         self._on_report = on_report
-        self._notices = _Notices(on_notice)
+        self._notices = Notices(on_notice)
         self._owned: dict[int, _Owned] = {}
         self._ownerships: dict[int, Ownership | None] = {}
         self._failed: dict[int, tuple[float, PartitionReport]] = {}  # until when, and why
@@ -120,6 +124,8 @@ class IngestWorker:
                     else:
                         self._recovered()
                         pause_s = _FIRST_PAUSE_S
+                        if not self._owned:
+                            stop.wait(_IDLE_WAIT_S)
                     if time.monotonic() >= next_report:
                         self._publish_report()
                         next_report = time.monotonic() + self._report_every_s
@@ -149,25 +155,26 @@ class IngestWorker:
         busy = False
         for owned in list(self._owned.values()):
             share_s = 0.0 if busy else wait_s / len(self._owned)
-            busy |= self._step(owned, share_s)
+            if owned.lost:  # the renewing thread noticed
+                del self._owned[owned.run.partition]
+            else:
+                busy |= bool(self._attempt(owned, partial(owned.run.step, share_s)))
         return busy
 
     def release(self) -> None:
         """Give up all partitions, so that others need not wait. Nothing of them is half done."""
-        while self._owned:
-            _, owned = self._owned.popitem()
-            try:
-                owned.release()
-            except StoreError as error:  # it runs out by itself
-                self._notices.say("release", f"an ownership could not be given up: {error}")
+        owned = list(self._owned.values())
+        self._owned.clear()
         self._next_claim = 0.0
-        if self._shares:
-            try:
+        try:
+            for each in owned:
+                each.release()
+            if self._shares:
                 presence.leave(
                     self._bandit.store, self._bandit.name, self._source.name, self._token
                 )
-            except StoreError as error:  # it is forgotten by itself
-                self._notices.say("release", f"others may wait for this worker: {error}")
+        except StoreError as error:  # it runs out by itself
+            self._notices.say("release", f"others have to wait for what this one owned: {error}")
 
     def report(self) -> WorkerReport:
         """Return what was done so far, and what waits."""
@@ -190,7 +197,7 @@ class IngestWorker:
             if owned.lost:
                 del self._owned[owned.run.partition]
             elif time.monotonic() >= self._next_claim:
-                owned.run.check()
+                self._attempt(owned, owned.run.check)
         if time.monotonic() >= self._next_claim:
             self._claim()
             self._next_claim = time.monotonic() + _CLAIM_EVERY_S * random.uniform(0.5, 1.0)  # noqa: S311  # not secret
@@ -258,13 +265,11 @@ class IngestWorker:
         )
         return _Owned(run, PartitionMeter(run, epoch), ownership, asked)
 
-    def _step(self, owned: _Owned, wait_s: float) -> bool:
+    def _attempt(self, owned: _Owned, action: Callable[[], T]) -> T | None:
+        """Return what the action on a partition returns; None when it is not owned any more."""
         partition = owned.run.partition
-        if owned.lost:  # the renewing thread noticed
-            del self._owned[partition]
-            return False
         try:
-            return owned.run.step(wait_s)
+            return action()
         except FencedError as error:
             del self._owned[partition]
             owned.release()  # if nobody else has it, it comes back with a later epoch
@@ -278,7 +283,7 @@ class IngestWorker:
             self._failed[partition] = (time.monotonic() + _RETRY_FAILED_S, report)
             owned.release()
             self._notices.say(f"failed {partition}", f"partition {partition} stands still: {error}")
-        return False
+        return None
 
     @contextmanager
     def _renewing(self) -> Iterator[None]:
@@ -313,7 +318,7 @@ class IngestWorker:
             return
         try:
             report = self.report()
-        except StoreUnavailableError as error:  # how far behind cannot be told now
+        except StoreError as error:  # how far behind cannot be told now
             report = WorkerReport((), (), str(error), time.monotonic() - self._began)
         self._on_report(report)
 
@@ -351,27 +356,3 @@ class _Owned:
             self.lost = True
             if self._ownership is not None:
                 self._ownership.release()
-
-
-class _Notices:
-    """Tells what happens; what lasts only once a minute."""
-
-    def __init__(self, tell: Callable[[str], None] | None) -> None:
-        self._tell = tell
-        self._said: dict[str, float] = {}
-
-    def tell(self, text: str) -> None:
-        """Say it now."""
-        if self._tell is not None:
-            self._tell(text)
-
-    def say(self, about: str, text: str) -> None:
-        """Say it unless something about the same was said within the last minute."""
-        now = time.monotonic()
-        if now >= self._said.get(about, -_SAY_AGAIN_S) + _SAY_AGAIN_S:
-            self._said[about] = now
-            self.tell(text)
-
-    def forget(self, about: str) -> None:
-        """Say the next thing about it at once."""
-        self._said.pop(about, None)

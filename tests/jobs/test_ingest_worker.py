@@ -410,3 +410,21 @@ def test_a_full_memory_is_waited_out_too(store):
             store.client.config_set("maxmemory", 0)
         assert "out of memory" in notices[0]
         wait_until(lambda: stored(store) == sums(producer.sent), "it does not go on")
+
+
+def test_a_worker_that_owns_nothing_does_not_spin(store):
+    Producer(store, of=1)
+    steps = []
+
+    class Counting(IngestWorker):
+        def step(self, wait_s: float = 0.0) -> bool:
+            steps.append(wait_s)
+            return super().step(wait_s)
+
+    owner = worker_on(store, most=1)
+    owner.step()
+    bandit = Bandit("home", store)
+    began = wall.monotonic()
+    with running(Counting(bandit, RedisStreamSource(bandit), most=1)):
+        wait_until(lambda: len(steps) >= 3, "it does not try again")
+    assert len(steps) <= 2 + (wall.monotonic() - began) / 0.2

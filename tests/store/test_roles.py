@@ -22,7 +22,10 @@ from banditcore import (
     import_bandit,
     verify_store,
 )
+from banditcore.ingest_worker import IngestWorker
+from banditcore.sources.redis_stream import RedisStreamSource
 from banditcore.store import streams
+from streamed import Producer, rows, stored, sums
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
 ROLES = ("serving", "reporting", "writing", "maintaining")
@@ -38,7 +41,8 @@ def rules(role: str) -> list[str]:
     if role == "emitting":
         return _row(role)
     words: list[str] = []
-    for name in ROLES:
+    extended = ("serving", "reporting", "writing", "working") if role == "working" else ROLES
+    for name in extended:
         words += _row(name)
         if name == role:
             return words
@@ -68,7 +72,7 @@ def login(any_store: Store) -> Iterator[Callable[[str], Store]]:
     for store in opened:
         store.close()
     for server in any_store.servers().values():
-        server.execute_command("ACL", "DELUSER", *ROLES, "emitting")
+        server.execute_command("ACL", "DELUSER", *ROLES, "emitting", "working")
 
 
 def test_each_role_can_do_its_work_and_no_more(login: Callable[[str], Store]) -> None:
@@ -112,6 +116,22 @@ def test_maintaining_can_verify_move_and_remove(
     assert verify_store(store).findings == ()
     with pytest.raises(StoreError, match="refused a command"):
         forget_segment(Bandit("home", login("writing")), "IN/m")
+
+
+def test_a_worker_can_follow_streams(any_store: Store, login: Callable[[str], Store]) -> None:
+    producer = Producer(any_store)
+    producer.send(rows(9))
+    producer.append(0, b"poison", 1)
+    bandit = Bandit("home", login("working"))
+    worker = IngestWorker(bandit, RedisStreamSource(bandit))
+    while worker.step(0.01):
+        pass
+    assert sum(part.refused for part in worker.report().partitions) == 1
+    worker.release()
+    assert stored(any_store) == sums(producer.sent)
+    writing = Bandit("home", login("writing"))
+    with pytest.raises(StoreUnfitError, match="ACL"):
+        IngestWorker(writing, RedisStreamSource(writing)).step()
 
 
 def test_a_service_that_emits_can_do_that_only(login: Callable[[str], Store]) -> None:

@@ -96,6 +96,7 @@ FLOORS = (
         "sources.kafka",
         "ingest_partition",
         "ingest_report",
+        "notices",
         "ingest_worker",
         "refresh",
         "serving.rung",
