@@ -342,9 +342,11 @@ class Machine(RuleBasedStateMachine):
         assert sum(map(len, letters)) == self.poison
 
 
+@pytest.mark.parametrize("claim_every_s", [0.0, 2.0], ids=["always claiming", "as usual"])
 def test_two_workers_on_a_store_and_a_line_that_fail_count_each_event_once(
-    store, proxy, monkeypatch
+    store, proxy, monkeypatch, claim_every_s
 ):
+    monkeypatch.setattr("banditcore.ingest_worker._CLAIM_EVERY_S", claim_every_s)
     servers = ["1"]
     monkeypatch.setattr("banditcore.ingest_partition.identities", lambda _: tuple(servers))
     with connect(proxy.url) as unreliable:
