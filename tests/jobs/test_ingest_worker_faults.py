@@ -216,6 +216,17 @@ def test_a_reply_that_is_lost_loses_and_doubles_nothing(store, proxy: Proxy, wor
     assert len(streams.dead_letters(store, "home", 0)) == 3
 
 
+def test_a_lease_is_owned_though_the_reply_to_acquiring_it_was_lost(store, proxy: Proxy):
+    Producer(store, of=1)
+    with connect(proxy.url) as unreliable:
+        worker = worker_on(unreliable)
+        proxy.lose_next_reply(to=b"_lease_acquire")
+        with pytest.raises(StoreUnavailableError):
+            worker.step()
+        worker.step()
+        assert [part.partition for part in worker.report().partitions] == [0]
+
+
 def test_workers_that_are_killed_leave_nothing_half_done():
     """SIGKILL at moments of the kernel's choice; in the end every event counts once."""
     with running_server() as server, connect(server.url) as store:

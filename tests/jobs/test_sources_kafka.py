@@ -14,7 +14,7 @@ from banditcore.bandit import Bandit
 from banditcore.errors import InvalidValueError, LostWritesError
 from banditcore.ingest_worker import IngestWorker
 from banditcore.sources.kafka import KafkaSource
-from banditcore.store import keys, stream_checkpoints
+from banditcore.store import keys, stream_checkpoints, streams
 from banditcore.store.stream_checkpoints import StreamCheckpoint
 from servers import wait_until
 from streamed import rows, stored, sums
@@ -95,6 +95,7 @@ def test_messages_are_counted_once_and_the_next_worker_goes_on_behind_them(store
     heir = IngestWorker(Bandit("home", store), other)
     drain(heir, other)
     assert sum(part.applied for part in heir.report().partitions) == 10
+    assert sum(part.duplicate for part in heir.report().partitions) == 0
     assert stored(store) == sums(topic.sent)
     for part in heir.report().partitions:
         assert part.offset == (-1 if part.end is None else part.end)
@@ -155,6 +156,19 @@ def test_a_message_that_cannot_be_used_is_kept_with_its_reason(
     assert letter.offset == 1
     assert letter.raw == (value if isinstance(value, bytes) else json.dumps(value).encode())
     assert source.dead_letters(1) == []
+
+
+def test_several_messages_that_cannot_be_used_keep_their_offsets(store, topic, source_of):
+    for value in (b"{", {**GOOD, "arm": ""}, GOOD, b"]"):
+        topic.write(0, value)
+    topic.flush()
+    source = source_of()
+    drain(IngestWorker(Bandit("home", store), source), source)
+    letters = [(letter.offset, letter.reason) for letter in source.dead_letters(0)]
+    assert [offset for offset, _ in letters] == [0, 1, 3]
+    assert "256 UTF-8 bytes" in letters[1][1]
+    assert streams.dead_letters(store, "home", 0) == []  # those of the bandit's own streams
+    assert stored(store) == {"X": {"a": (1.0, 1.0)}}
 
 
 def test_an_event_without_a_time_has_that_of_its_message(store, topic, source_of):
