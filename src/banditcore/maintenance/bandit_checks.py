@@ -69,8 +69,9 @@ def _is_checkpoint(source: str, raw: bytes) -> bool:
     try:
         checkpoints.parse(source, raw)
     except CorruptDataError:
-        # A partition of a stream has another form: offset, refused, identities of the servers.
-        return source.startswith("stream:") and _is_of_stream(raw)
+        # A partition of a stream or topic has another form: offset, refused, identities of the
+        # servers.
+        return source.startswith(("stream:", "kafka:")) and _is_of_stream(raw)
     return True
 
 
