@@ -17,12 +17,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
-from banditcore.ingest_worker import IngestWorker
-from banditcore.sources.redis_stream import RedisStreamSource
 from chaos_roles import ARMS, NAME, SEGMENTS, Columns, Counts, add, opened
 
 from banditcore import Bandit
 from banditcore.errors import StoreError
+from banditcore.ingest_worker import IngestWorker
+from banditcore.sources.redis_stream import RedisStreamSource
 
 EMITTERS = 2
 RUNNING = ("emit",) * EMITTERS + ("follow",) * 2
