@@ -92,17 +92,17 @@ def test_a_producer_is_forgotten_after_a_day(any_store):
     assert 86_000 < any_store.client.ttl(keys.producer("home", 0, P)) <= 86_400
 
 
-def test_a_lost_reply_doubles_nothing(any_store):
-    put(any_store, 1)
-    path = Path(any_store.url.removeprefix("unix://"))
+def test_a_lost_reply_doubles_nothing(one_server):
+    put(one_server, 1)
+    path = Path(one_server.url.removeprefix("unix://"))
     with proxy_before(path) as proxy, connect(proxy.url) as unsafe:
         proxy.lose_next_reply(b"_append")
         with pytest.raises(StoreUnavailableError):
             put(unsafe, 2, 3, b"once")
         assert proxy.lost == 1
-        [_, once] = entries(any_store)
+        [_, once] = entries(one_server)
         assert put(unsafe, 2, 3, b"once") == Appended("ALREADY", once.first)
-    assert [entry.body for entry in entries(any_store)] == [b"", b"once"]
+    assert [entry.body for entry in entries(one_server)] == [b"", b"once"]
 
 
 def test_a_partition_takes_no_more_than_it_should(any_store):
@@ -147,8 +147,8 @@ def test_what_no_producer_has_appended_is_refused(store):
         entries(store)
 
 
-def test_a_reader_waits_for_the_first_of_its_partitions(any_store):
-    with StreamReader(any_store, "home") as reader:
+def test_a_reader_waits_for_the_first_of_its_partitions(one_server):
+    with StreamReader(one_server, "home") as reader:
         started = threading.Event()
         found = []
 
@@ -160,11 +160,11 @@ def test_a_reader_waits_for_the_first_of_its_partitions(any_store):
         thread = threading.Thread(target=read)
         thread.start()
         assert started.wait(20)
-        wait_until(lambda: any_store.client.info("clients")["blocked_clients"], "nobody waits")
-        later = any_store.server_time() + 0.3
-        wait_until(lambda: any_store.server_time() > later, "time stands still")
-        assert any_store.client.info("clients")["blocked_clients"] == 1  # still
-        put(any_store, 1, body=b"late", partition=1)
+        wait_until(lambda: one_server.client.info("clients")["blocked_clients"], "nobody waits")
+        later = one_server.server_time() + 0.3
+        wait_until(lambda: one_server.server_time() > later, "time stands still")
+        assert one_server.client.info("clients")["blocked_clients"] == 1  # still
+        put(one_server, 1, body=b"late", partition=1)
         thread.join(20)
         [read_by_it] = found
         assert {p: [e.body for e in each] for p, each in read_by_it.items()} == {1: [b"late"]}

@@ -13,7 +13,7 @@ from banditcore.errors import (
     describe,
 )
 from banditcore.store import keys, streams
-from banditcore.store.connect import translating
+from banditcore.store.transport import Command
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
@@ -37,8 +37,8 @@ def partition_of(segment: str, partitions: int) -> int:
 
 def load(store: Store, bandit: str) -> int | None:
     """Return how many partitions a bandit's events have; None before the first producer."""
-    with translating(store):
-        raw = store.client.hget(keys.of_bandit(bandit).streams, _FIELD)
+    key = keys.of_bandit(bandit).streams
+    [raw] = store.replies([Command(key, ("HGET", key, _FIELD))])
     if raw is None:
         return None
     try:
@@ -64,12 +64,14 @@ def agree(store: Store, bandit: str, wanted: int | None = None) -> int:
         The store has another number.
     """
     number = DEFAULT if wanted is None else _checked(wanted)
-    with translating(store):
-        pipeline = store.client.pipeline(transaction=False)
-        # The workers look there for bandits that have events.
-        pipeline.sadd(keys.BANDITS, bandit)
-        pipeline.hsetnx(keys.of_bandit(bandit).streams, _FIELD, str(number))
-        pipeline.execute()
+    key = keys.of_bandit(bandit).streams
+    store.replies(
+        [
+            # The workers look there for bandits that have events.
+            Command(keys.BANDITS, ("SADD", keys.BANDITS, bandit)),
+            Command(key, ("HSETNX", key, _FIELD, number)),
+        ]
+    )
     stored = load(store, bandit) or number
     if wanted is not None and stored != wanted:
         remedy = f"the events of bandit {bandit!r} have {stored}: leave partitions out"
@@ -95,8 +97,8 @@ def change(store: Store, bandit: str, wanted: int) -> None:
     if waiting:
         remedy = f"{waiting} events of bandit {bandit!r} are not applied yet: drain them first"
         raise ConfigurationConflictError(describe("partitions", wanted, remedy))
-    with translating(store):
-        store.client.hset(keys.of_bandit(bandit).streams, _FIELD, str(wanted))
+    key = keys.of_bandit(bandit).streams
+    store.replies([Command(key, ("HSET", key, _FIELD, wanted))])
 
 
 def _checked(wanted: int) -> int:

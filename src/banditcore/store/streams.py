@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import redis
 
 from banditcore.errors import CorruptDataError, StoreError, describe
 from banditcore.store import keys, library, stream_library
-from banditcore.store.connect import translating
+from banditcore.store.translation import translating
+from banditcore.store.transport import Command
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
@@ -35,6 +37,8 @@ __all__ = [
 
 START = 0
 """The offset before the first that any stream has."""
+
+_CLUSTER_PAUSE_S = 0.05
 
 LONGEST_WAIT_S = 5.0
 """The longest that one read waits for events, in seconds."""
@@ -257,9 +261,14 @@ class StreamReader:
             keys.of_partition(self._bandit, partition).stream: f"{offset}-{2**64 - 1}"
             for partition, offset in after.items()
         }
+        client = self._store.client
+        if isinstance(client, redis.RedisCluster):
+            # No command waits for streams of several nodes: whoever asks again soon is as good.
+            time.sleep(min(wait_s, _CLUSTER_PAUSE_S))
+            return
         with translating(self._store):
             if self._waiting is None:
-                self._waiting = _patient_client(self._store)
+                self._waiting = _patient_client(client)
             # 0 would mean for ever.
             self._waiting.xread(streams, count=1, block=max(1, round(1000 * wait_s)))  # type: ignore[arg-type]  # dict is invariant
 
@@ -336,23 +345,21 @@ def dead_letters(
     store: Store, bandit: str, partition: int, *, after: int = START, limit: int = 100
 ) -> list[DeadLetter]:
     """Return up to `limit` dead letters with offsets beyond `after`, by offset."""
-    with translating(store):
-        raw: list[Any] = store.client.zrangebyscore(
-            keys.of_partition(bandit, partition).dead, f"({after}", "+inf", start=0, num=limit
-        )
+    key = keys.of_partition(bandit, partition).dead
+    words = ("ZRANGEBYSCORE", key, f"({after}", "+inf", "LIMIT", 0, limit)
+    [raw] = store.replies([Command(key, words)])
     return [_letter(member) for member in raw]
 
 
 def states(store: Store, bandit: str, partitions: Sequence[int]) -> list[StreamState]:
     """Return how partitions stand, in the order in which they are given."""
     fields = ("end", "applied", "total", "applied_total", "dead")
-    with translating(store):
-        pipeline = store.client.pipeline(transaction=False)
-        for partition in partitions:
-            where = keys.of_partition(bandit, partition)
-            pipeline.hmget(where.offsets, list(fields))
-            pipeline.xlen(where.stream)
-        replies = pipeline.execute()
+    commands = []
+    for partition in partitions:
+        where = keys.of_partition(bandit, partition)
+        commands.append(Command(where.offsets, ("HMGET", where.offsets, *fields)))
+        commands.append(Command(where.stream, ("XLEN", where.stream)))
+    replies = store.replies(commands)
     found = []
     for stored, entries in zip(replies[::2], replies[1::2], strict=True):
         end, applied, total, applied_total, dead = (int(number or 0) for number in stored)
@@ -360,9 +367,9 @@ def states(store: Store, bandit: str, partitions: Sequence[int]) -> list[StreamS
     return found
 
 
-def _patient_client(store: Store) -> redis.Redis:
+def _patient_client(client: redis.Redis) -> redis.Redis:
     """Return a client whose socket waits longer for a reply than the server waits for events."""
-    pool = store.client.connection_pool
+    pool = client.connection_pool
     settings = dict(pool.connection_kwargs)
     settings["socket_timeout"] += LONGEST_WAIT_S
     return redis.Redis.from_pool(
