@@ -160,9 +160,9 @@ def test_threads_share_an_emitter(store):
             assert own == [f"{thread} {i} {j}" for i in range(segment, 60, 3) for j in range(20)]
 
 
-def test_a_lost_reply_doubles_nothing(any_store):
-    partitions.agree(any_store, "home", 2)
-    path = Path(any_store.url.removeprefix("unix://"))
+def test_a_lost_reply_doubles_nothing(one_server):
+    partitions.agree(one_server, "home", 2)
+    path = Path(one_server.url.removeprefix("unix://"))
     with (
         proxy_before(path) as proxy,
         connect(proxy.url) as unsafe,
@@ -176,7 +176,7 @@ def test_a_lost_reply_doubles_nothing(any_store):
             emitter.flush(PATIENCE_S)
         assert proxy.lost == 20
     numbers = [str(i) for i in range(20)]
-    assert arrived(any_store) == {"s0": ["first", *numbers], "s1": numbers}
+    assert arrived(one_server) == {"s0": ["first", *numbers], "s1": numbers}
 
 
 def test_a_server_that_hangs_gets_each_event_once_when_it_goes_on():
