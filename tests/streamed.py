@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from banditcore.bandit import Bandit
-from banditcore.errors import StoreUnavailableError
+from banditcore.errors import StoreError, StoreUnavailableError
 from banditcore.event_format import encode_events
 from banditcore.events import EventColumns
 from banditcore.ingest_worker import IngestWorker
@@ -51,6 +51,8 @@ class Producer:
         self._sequence += 1
         entry = streams.Append(partition, self._token, self._sequence, count, body)
         [appended] = streams.append(self._store, self._bandit, [entry], most_unapplied=10**6)
+        if isinstance(appended, StoreError):
+            raise appended
         assert (appended.word, appended.first is None) == ("OK", False)
         return appended.first or 0
 

@@ -40,7 +40,7 @@ class Sent:
     full : int
         Partitions that take nothing until more is applied.
     error : StoreError or None
-        Why nothing is known of what was sent.
+        Why nothing is known of some of what was sent.
     """
 
     acknowledged: int = 0
@@ -157,8 +157,13 @@ class Appender:
         except StoreError as error:
             return Sent(given_up=self._give_up(sending), error=error)
         acknowledged = full = 0
+        failed: list[_Partition] = []
+        lost = None
         for partition, reply in zip(sending, replies, strict=True):
-            if reply.word == "FULL":
+            if isinstance(reply, StoreError):
+                failed.append(partition)
+                lost = lost or reply
+            elif reply.word == "FULL":
                 partition.packed[0].failing_since = None  # the store works
                 partition.paused_until = time.monotonic() + partition.pause_s
                 partition.pause_s = min(2 * partition.pause_s, _LONGEST_PAUSE_S)
@@ -166,7 +171,7 @@ class Appender:
             else:
                 partition.pause_s = _FIRST_PAUSE_S
                 acknowledged += self._finish(partition)
-        return Sent(acknowledged, full=full)
+        return Sent(acknowledged, self._give_up(failed), full, lost)
 
     def _split(self, events: EventColumns) -> list[tuple[int, EventColumns]]:
         """Return the events of each partition, in order."""

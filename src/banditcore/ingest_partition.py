@@ -12,7 +12,6 @@ from banditcore.grouping import SegmentEvents, by_segment
 from banditcore.ordered import CountingBandit, OrderedWriter, offset_of
 from banditcore.sources import Source, SourceBatch, SourceReject
 from banditcore.store import index, stream_checkpoints
-from banditcore.store.identities import identities
 from banditcore.store.keys import mark_field
 from banditcore.store.stream_checkpoints import StreamCheckpoint
 
@@ -103,13 +102,13 @@ class PartitionRun:
         """Look whether other servers hold the data by now; the next step then reads again."""
         if not self._settled:
             return
-        if identities(self._bandit.store) != self._servers:
+        if self._identities() != self._servers:
             self._settled = False
         elif self.offset >= 0 and self._source.advance(self.partition, self.offset):
             self._say(f"it ended before offset {self.offset}, which is applied: it had gone back")
 
     def _settle(self) -> None:
-        servers = identities(self._bandit.store)
+        servers = self._identities()
         saved = stream_checkpoints.load(
             self._bandit.store, self._bandit.name, self._source.name, self.partition
         )
@@ -146,7 +145,7 @@ class PartitionRun:
 
     def _apply(self, batch: SourceBatch) -> None:
         """Apply a batch, unless the store lost writes, which have to be read again first."""
-        bandit, source = self._bandit, self._source
+        source = self._source
         # First what cannot be used: no mark may pass an event that is neither counted nor kept.
         refused = source.refuse(batch.partition, batch.rejects) if batch.rejects else 0
         early = _Early(batch, source)
@@ -154,7 +153,7 @@ class PartitionRun:
         try:
             applied = self._writer.apply(groups, batch.offsets, str(batch.end), early=early)
         except LostWritesError as error:
-            self._rewind(identities(bandit.store), str(error))
+            self._rewind(self._identities(), str(error))
             return
         self.applied += applied
         self.refused += refused + early.refused
@@ -176,6 +175,9 @@ class PartitionRun:
             self.partition,
             StreamCheckpoint(self.offset, refused, self._servers),
         )
+
+    def _identities(self) -> tuple[str, ...]:
+        return tuple(self._bandit.store.identities())
 
     def _say(self, what: str) -> None:
         if self._notice is not None:

@@ -21,7 +21,7 @@ from banditcore.bandit import Bandit
 from banditcore.errors import StoreUnavailableError
 from banditcore.ingest_worker import IngestWorker
 from banditcore.sources.redis_stream import RedisStreamSource
-from banditcore.store import identities, keys, stream_checkpoints, streams
+from banditcore.store import keys, stream_checkpoints, streams
 from banditcore.store.connect import Store, connect
 from banditcore.store.stream_checkpoints import StreamCheckpoint
 from proxy import Proxy, proxy_before
@@ -123,9 +123,8 @@ def test_other_servers_are_given_all_that_is_retained(store, monkeypatch, runnin
         stream_checkpoints.save(store, "home", "stream", partition, other)
     drain(worker)
     assert stored(store) == sums(producer.sent)
-    assert stream_checkpoints.load(store, "home", "stream", 0).identities == identities.identities(
-        store
-    )
+    saved = stream_checkpoints.load(store, "home", "stream", 0)
+    assert saved.identities == tuple(store.identities())
 
 
 def test_a_server_that_restarts_from_an_older_copy_is_consistent_and_goes_on():
@@ -359,7 +358,7 @@ def test_two_workers_on_a_store_and_a_line_that_fail_count_each_event_once(
 ):
     monkeypatch.setattr("banditcore.ingest_worker._CLAIM_EVERY_S", claim_every_s)
     servers = ["1"]
-    monkeypatch.setattr("banditcore.ingest_partition.identities", lambda _: tuple(servers))
+    monkeypatch.setattr(Store, "identities", lambda _: servers.copy())
     with connect(proxy.url) as unreliable:
         run_state_machine_as_test(
             lambda: Machine(store, unreliable, proxy, servers),

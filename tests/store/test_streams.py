@@ -33,7 +33,10 @@ MUCH = 10**9
 def put(store: Store, sequence: int, count: int = 1, body: bytes = b"", **changes: int) -> Appended:
     """Append one entry to partition 0."""
     entry = Append(changes.get("partition", 0), P, sequence, count, body)
-    return append(store, "home", [entry], most_unapplied=changes.get("most", MUCH))[0]
+    [appended] = append(store, "home", [entry], most_unapplied=changes.get("most", MUCH))
+    if isinstance(appended, StoreError):
+        raise appended
+    return appended
 
 
 def fill(store: Store, counts: list[int]) -> list[Entry]:

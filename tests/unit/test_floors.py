@@ -68,7 +68,6 @@ FLOORS = (
         "store.index",
         "store.checkpoints",
         "store.stream_checkpoints",
-        "store.identities",
         "store.presence",
         "store.streams",
         "store.partitions",

@@ -113,11 +113,20 @@ class Store:
 
         They differ from those of before when a server was restarted, replaced by its replica, or
         given slots: what was written last may be gone. One small request to each primary.
+
+        Raises
+        ------
+        StoreError
+            A server is out of reach, or does not tell.
         """
         found = []
         for node, client in self.servers().items():
             with translating(self, node):
-                found.append(str(client.info("server")["run_id"]))
+                run_id = client.info("server").get("run_id")
+            if not run_id:
+                remedy = "INFO server must tell it; lost writes go unseen without"
+                raise StoreError(describe("run_id", run_id, remedy))
+            found.append(str(run_id))
         return sorted(found)
 
     def server_time(self) -> float:

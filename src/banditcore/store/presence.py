@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from banditcore.store import keys
-from banditcore.store.connect import translating
+from banditcore.store.transport import Command
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
@@ -17,16 +17,18 @@ def beat(store: Store, bandit: str, source: str, worker: bytes, for_s: float) ->
     """Say that a worker of a source is there for some seconds; return how many are, at least 1."""
     key = keys.workers(bandit, source)
     now = store.server_time()
-    with translating(store):
-        pipeline = store.client.pipeline(transaction=False)
-        pipeline.zadd(key, {worker: now + for_s})
-        pipeline.zremrangebyscore(key, "-inf", f"({now}")
-        pipeline.expire(key, int(for_s) + 1)
-        pipeline.zcard(key)
-        return max(int(pipeline.execute()[-1]), 1)
+    # First alone: what is sent together may come to run in another order.
+    store.replies([Command(key, ("ZADD", key, now + for_s, worker))])
+    words = (
+        ("ZREMRANGEBYSCORE", key, "-inf", f"({now}"),
+        ("EXPIRE", key, int(for_s) + 1),
+        ("ZCOUNT", key, now, "+inf"),
+    )
+    *_, count = store.replies([Command(key, each) for each in words])
+    return max(int(count), 1)
 
 
 def leave(store: Store, bandit: str, source: str, worker: bytes) -> None:
     """Say that a worker is no longer there."""
-    with translating(store):
-        store.client.zrem(keys.workers(bandit, source), worker)
+    key = keys.workers(bandit, source)
+    store.replies([Command(key, ("ZREM", key, worker))])

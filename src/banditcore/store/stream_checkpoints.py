@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from banditcore.errors import CorruptDataError, describe
 from banditcore.store import keys
-from banditcore.store.connect import translating
+from banditcore.store.transport import Command
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
@@ -30,7 +30,7 @@ class StreamCheckpoint:
     refused : int
         Events that could not be used so far.
     identities : tuple of str
-        The servers that hold it, see `identities`; () when nothing is known.
+        The servers that hold it, see `Store.identities`; () when nothing is known.
     """
 
     offset: int = -1
@@ -40,8 +40,8 @@ class StreamCheckpoint:
 
 def load(store: Store, bandit: str, source: str, partition: int) -> StreamCheckpoint:
     """Return where a partition was left; nothing is known of one that was never read."""
-    with translating(store):
-        raw = store.client.hget(keys.of_bandit(bandit).checkpoints, _field(source, partition))
+    key = keys.of_bandit(bandit).checkpoints
+    [raw] = store.replies([Command(key, ("HGET", key, _field(source, partition)))])
     if raw is None:
         return StreamCheckpoint()
     try:
@@ -63,9 +63,8 @@ def save(
 ) -> None:
     """Remember a checkpoint."""
     raw = json.dumps([checkpoint.offset, checkpoint.refused, checkpoint.identities])
-    with translating(store):
-        field = _field(source, partition)
-        store.client.hset(keys.of_bandit(bandit).checkpoints, field, raw)
+    key = keys.of_bandit(bandit).checkpoints
+    store.replies([Command(key, ("HSET", key, _field(source, partition), raw))])
 
 
 def _field(source: str, partition: int) -> str:

@@ -12,8 +12,8 @@ import redis
 
 from banditcore.errors import CorruptDataError, StoreError, describe
 from banditcore.store import keys, library, stream_library
-from banditcore.store.translation import translating
-from banditcore.store.transport import Command
+from banditcore.store.translation import translated, translating
+from banditcore.store.transport import Command, Failure
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
@@ -153,8 +153,8 @@ class StreamState:
 
 def append(
     store: Store, bandit: str, entries: Sequence[Append], *, most_unapplied: int
-) -> list[Appended]:
-    """Append entries in one round trip, each once however often it is sent.
+) -> list[Appended | StoreError]:
+    """Append entries in one round trip to each server, each once however often it is sent.
 
     Parameters
     ----------
@@ -164,10 +164,16 @@ def append(
         Events of a partition that may wait to be applied. From then on entries are refused as
         ``FULL``, so at most the last one goes beyond.
 
+    Returns
+    -------
+    list
+        For each entry what became of it. A StoreError stands for one that failed, which may have
+        been appended: send it again. The others are not concerned.
+
     Raises
     ------
     StoreError
-        Some may have been appended. Send all of them again.
+        No server could be asked, or one may not be used. Send all of them again.
     """
     calls = [
         stream_library.append(
@@ -180,7 +186,7 @@ def append(
         )
         for entry in entries
     ]
-    return [_appended(reply) for reply in library.run(store, calls)]
+    return [_appended(store, answer) for answer in library.attempt(store, calls)]
 
 
 class StreamReader:
@@ -213,8 +219,9 @@ class StreamReader:
             >= 1. A partition's entries end with the one that brings it to so many events, or with
             the 4,096th.
         wait_s : float
-            Seconds to wait when there is nothing yet, at most `LONGEST_WAIT_S`; 0 not to wait. In
-            a cluster only one partition at a time can be waited for.
+            Seconds to wait when there is nothing yet, at most `LONGEST_WAIT_S`; 0 not to wait.
+            What comes is seen at once; in a cluster within 0.05 s, since no server can wait for
+            what others hold.
 
         Raises
         ------
@@ -224,7 +231,11 @@ class StreamReader:
         found = self._read(after, limit)
         if found or wait_s <= 0 or not after:
             return found
-        self._wait(after, min(wait_s, LONGEST_WAIT_S))
+        wait_s = min(wait_s, LONGEST_WAIT_S)
+        client = self._store.client
+        if isinstance(client, redis.RedisCluster):
+            return self._ask_again(after, limit, wait_s)
+        self._wait(client, after, wait_s)
         return self._read(after, limit)
 
     def close(self) -> None:
@@ -256,16 +267,21 @@ class StreamReader:
             if reply
         }
 
-    def _wait(self, after: Mapping[int, int], wait_s: float) -> None:
+    def _ask_again(
+        self, after: Mapping[int, int], limit: int, wait_s: float
+    ) -> dict[int, list[Entry]]:
+        deadline = time.monotonic() + wait_s
+        while (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, _CLUSTER_PAUSE_S))
+            if found := self._read(after, limit):
+                return found
+        return {}
+
+    def _wait(self, client: redis.Redis, after: Mapping[int, int], wait_s: float) -> None:
         streams = {
             keys.of_partition(self._bandit, partition).stream: f"{offset}-{2**64 - 1}"
             for partition, offset in after.items()
         }
-        client = self._store.client
-        if isinstance(client, redis.RedisCluster):
-            # No command waits for streams of several nodes: whoever asks again soon is as good.
-            time.sleep(min(wait_s, _CLUSTER_PAUSE_S))
-            return
         with translating(self._store):
             if self._waiting is None:
                 self._waiting = _patient_client(client)
@@ -384,13 +400,17 @@ def _ok(reply: library.Reply) -> bytes:
     return reply[1]
 
 
-def _appended(reply: library.Reply) -> Appended:
+def _appended(store: Store, reply: library.Reply | Failure) -> Appended | StoreError:
+    if isinstance(reply, Failure):
+        error = translated(reply.error, store, reply.node)
+        error.__cause__ = reply.error
+        return error
     word = reply[0].decode()
     if word == "FULL":
         return Appended(word, unapplied=int(reply[1]))
     if word in {"OK", "ALREADY"}:
         return Appended(word, int(reply[1]) if reply[1] else None)
-    raise StoreError(describe("reply", word, f"{reply[1].decode()}: nothing was appended"))
+    return StoreError(describe("reply", word, f"{reply[1].decode()}: nothing was appended"))
 
 
 def _entry(name: bytes, body: bytes) -> Entry:

@@ -1,0 +1,126 @@
+"""From `emit` to the counts on a cluster, one primary of which dies on the way."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+
+import pytest
+from redis.crc import key_slot
+
+from banditcore.bandit import Bandit
+from banditcore.ingest_report import WorkerReport
+from banditcore.ingest_worker import IngestWorker
+from banditcore.sources.redis_stream import RedisStreamSource
+from banditcore.store import keys, partitions
+from banditcore.store.connect import connect
+from clusters import Cluster, Node, running_cluster
+from servers import binaries, wait_until
+from streamed import Row, rows, running, stored, sums
+
+pytestmark = pytest.mark.slow
+
+SEGMENTS = "ABCDEFGHIJKL"
+
+
+@pytest.fixture(params=["valkey", "redis"])
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    if request.param not in binaries():
+        pytest.skip(f"no {request.param} server is installed")
+    with running_cluster(request.param) as cluster:
+        yield cluster
+
+
+def owner(cluster: Cluster, key: str) -> Node:
+    return cluster.owner(key_slot(key.encode()))
+
+
+def killed_when_its_replica_has_all(cluster: Cluster, primary: Node) -> None:
+    """Kill a primary that has answered nothing which its replica does not have."""
+    replica = cluster.replica_of(primary)
+    primary.tell("CLIENT PAUSE", 60_000, "WRITE")
+    end = primary.facts()["master_repl_offset"]
+    wait_until(lambda: replica.facts()["slave_repl_offset"] == end, "the replica lags behind")
+    primary.kill()
+
+
+def killed_while_its_replica_has_nothing(cluster: Cluster, primary: Node) -> None:
+    """Kill a primary all of whose writes are lost."""
+    replica = cluster.replica_of(primary)
+    primary.kill()
+    replica.tell("CONFIG SET", "replica-read-only", "no")
+    replica.tell("FLUSHALL")
+    assert replica.facts()["role"] == "slave"
+    assert replica.tell("DBSIZE") == 0
+
+
+def is_replaced(cluster: Cluster, dead: Node) -> bool:
+    alive = [node for node in cluster.nodes if node is not dead]
+    maps = [node.tell("CLUSTER SLOTS") for node in alive]
+    return not any(primary[1] == dead.port for each in maps for _, _, primary, *_ in each)
+
+
+def victim_of(cluster: Cluster, bandit: str, *, with_streams: bool) -> Node | None:
+    """Return a primary of some segments: that of a stream, or one that has nothing else."""
+    names = [keys.of_partition(bandit, p).stream for p in range(2)]
+    streams = [owner(cluster, name) for name in names]
+    if with_streams:
+        return streams[0]
+    busy = [*streams, owner(cluster, keys.BANDITS), owner(cluster, keys.of_bandit(bandit).streams)]
+    return next((node for node in cluster.primaries() if node not in busy), None)
+
+
+@pytest.mark.parametrize("loses", [False, True], ids=["the stream's", "some counts'"])
+def test_events_count_exactly_while_a_primary_is_killed(cluster: Cluster, loses: bool) -> None:
+    names = (f"home {i}" for i in range(100))
+    found = ((name, victim_of(cluster, name, with_streams=not loses)) for name in names)
+    name, victim = next((name, victim) for name, victim in found if victim is not None)
+    on_it = [s for s in SEGMENTS if owner(cluster, keys.of_segment(name, s).state) is victim]
+    assert 0 < len(on_it) < len(SEGMENTS)
+
+    sent: list[Row] = []
+    notices: list[str] = []
+    reports: list[WorkerReport] = []
+    with connect(cluster.url, timeout_s=1.0) as here, connect(cluster.url, timeout_s=1.0) as there:
+        partitions.agree(here, name, 2)
+        emitting = Bandit(name, here)
+        applying = Bandit(name, there, retry_for=dt.timedelta(0))
+
+        def emit() -> bool:
+            some = rows(36, SEGMENTS)
+            segments, arms, rewards = zip(*some, strict=True)
+            batch = {"segment": list(segments), "arm": list(arms), "reward": list(rewards)}
+            assert emitting.emit(batch) == len(some)
+            sent.extend(some)
+            return False
+
+        def applied() -> int:
+            return sum(part.applied for report in reports[-1:] for part in report.partitions)
+
+        worker = IngestWorker(
+            applying,
+            RedisStreamSource(applying),
+            report_every_s=0.05,
+            on_report=reports.append,
+            on_notice=notices.append,
+        )
+        with running(worker):
+            wait_until(lambda: emit() or applied() > 1000, "nothing is applied")
+            if loses:
+                killed_while_its_replica_has_nothing(cluster, victim)
+            else:
+                killed_when_its_replica_has_all(cluster, victim)
+            wait_until(lambda: emit() or is_replaced(cluster, victim), "no replica took over")
+            before = len(sent)
+            wait_until(lambda: emit() or len(sent) > before + 1000, "emitting does not go on")
+            emitting.close(60.0)
+            expected = sums(sent)
+            wait_until(lambda: stored(here, name) == expected, "the counts are not exact")
+        assert any("has other servers: reading again" in notice for notice in notices)
+        # The next worker finds nothing to do: it was all applied, and noted.
+        last = IngestWorker(applying, RedisStreamSource(applying))
+        while last.step(0.1):
+            pass
+        assert {part.waiting for part in last.report().partitions} == {0}
+        last.release()
+        assert stored(here, name) == expected
