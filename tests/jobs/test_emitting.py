@@ -35,7 +35,7 @@ from banditcore.appending import Appender, Sent
 from banditcore.event_format import MAX_EVENTS, decode_events
 from banditcore.events import EventColumns
 from banditcore.store import partitions
-from banditcore.store.streams import START, StreamReader, states, trim
+from banditcore.store.streams import START, StreamReader, advance, states, trim
 from proxy import proxy_before
 from servers import RunningServer, running_server, wait_until
 
@@ -314,6 +314,21 @@ def test_a_full_partition_is_left_alone_for_a_while():
         before = store.client.info("commandstats")["cmdstat_fcall"]["calls"]
         assert appender.send() == Sent()
         assert store.client.info("commandstats")["cmdstat_fcall"]["calls"] == before
+
+
+def test_what_a_partition_cannot_take_is_given_up_alone(any_store):
+    advance(any_store, "home", 0, beyond=2**53 - 1)  # it has no offsets any more
+    appender = Appender(any_store, "home", 2, most_unapplied=9, retry_for_s=0.0)
+    by_place = {partitions.partition_of(segment, 2): segment for segment in ("s0", "s1")}
+    for place, number in ((0, 3), (1, 4)):
+        some = events(by_place[place], *range(number))
+        appender.take(EventColumns.of(some, now=1.8e9))
+    sent = appender.send()
+    assert (sent.acknowledged, sent.given_up, sent.full) == (4, 3, 0)
+    assert "no offsets are left" in str(sent.error)
+    assert appender.due_s() == math.inf
+    partitions.agree(any_store, "home", 2)
+    assert arrived(any_store) == {by_place[1]: ["0", "1", "2", "3"]}
 
 
 def test_raising_accepts_all_or_nothing(store):

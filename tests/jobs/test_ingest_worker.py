@@ -68,15 +68,15 @@ def test_events_are_counted_once_and_the_next_worker_goes_on_behind_them(any_sto
     assert stored(any_store) == sums(producer.sent)
 
 
-def test_a_worker_that_is_there_before_the_first_producer_finds_its_events(store):
-    worker = worker_on(store)
+def test_a_worker_that_is_there_before_the_first_producer_finds_its_events(any_store):
+    worker = worker_on(any_store)
     assert worker.step() is False
     assert worker.report().partitions == ()
-    producer = Producer(store, of=3)
+    producer = Producer(any_store, of=3)
     producer.send(rows(12))
     worker.release()  # looks for partitions at once
     drain(worker)
-    assert stored(store) == sums(producer.sent)
+    assert stored(any_store) == sums(producer.sent)
     assert [part.partition for part in worker.report().partitions] == [0, 1, 2]
 
 
@@ -122,30 +122,30 @@ def test_an_option_that_cannot_be_used_is_refused(store, bad):
 # --- what cannot be used -----------------------------------------------------------------------
 
 
-def test_a_body_that_cannot_be_read_goes_to_the_dead_letters_once(store):
-    producer = Producer(store, of=1)
+def test_a_body_that_cannot_be_read_goes_to_the_dead_letters_once(any_store):
+    producer = Producer(any_store, of=1)
     producer.send(rows(4))
     good = packed(rows(3))
     offset = producer.append(0, good[:-1] + bytes([good[-1] ^ 1]), 3)
     producer.send(rows(4))
-    worker = worker_on(store)
+    worker = worker_on(any_store)
     drain(worker)
     assert done(worker) == (8, 0, 1)
-    assert stored(store) == sums(producer.sent)
+    assert stored(any_store) == sums(producer.sent)
     producer.append(0, good[:-1], 3)
     worker.release()
     drain(worker)
-    assert stream_checkpoints.load(store, "home", "stream", 0).refused == 2
-    letter, _ = streams.dead_letters(store, "home", 0)
+    assert stream_checkpoints.load(any_store, "home", "stream", 0).refused == 2
+    letter, _ = streams.dead_letters(any_store, "home", 0)
     assert (letter.offset, letter.raw[:-1]) == (offset, good[:-1])
     assert "checksum" in letter.reason
     worker.release()
-    store.client.hdel(keys.of_bandit("home").checkpoints, "stream:0")
-    again = worker_on(store)
+    any_store.client.hdel(keys.of_bandit("home").checkpoints, "stream:0")
+    again = worker_on(any_store)
     drain(again)
     assert done(again) == (0, 8, 0)
-    assert len(streams.dead_letters(store, "home", 0)) == 2
-    assert stored(store) == sums(producer.sent)
+    assert len(streams.dead_letters(any_store, "home", 0)) == 2
+    assert stored(any_store) == sums(producer.sent)
 
 
 def test_events_ahead_of_the_clock_go_to_the_dead_letters_alone_and_never_count(store):
@@ -173,15 +173,15 @@ def test_events_ahead_of_the_clock_go_to_the_dead_letters_alone_and_never_count(
     assert stored(store) == expected
 
 
-def test_a_damaged_segment_stops_its_partition_alone_and_loses_nothing(store):
-    producer = Producer(store)
+def test_a_damaged_segment_stops_its_partition_alone_and_loses_nothing(any_store):
+    producer = Producer(any_store)
     notices: list[str] = []
-    worker = worker_on(store, on_notice=notices.append)
+    worker = worker_on(any_store, on_notice=notices.append)
     producer.send(rows(9))
     drain(worker)
     state = keys.of_segment("home", "Y").state
-    chunk = store.client.hget(state, "c:0")
-    store.client.hset(state, "c:0", b"damaged")
+    chunk = any_store.client.hget(state, "c:0")
+    any_store.client.hset(state, "c:0", b"damaged")
     producer.send(rows(9))
     drain(worker)
     failed = [part for part in worker.report().partitions if part.error]
@@ -191,10 +191,10 @@ def test_a_damaged_segment_stops_its_partition_alone_and_loses_nothing(store):
     assert "stands still" in notice
     producer.send([("X", "arm 0", 1.0)])
     drain(worker)
-    store.client.hset(state, "c:0", chunk)
+    any_store.client.hset(state, "c:0", chunk)
     worker.release()
-    drain(worker_on(store))
-    assert stored(store) == sums(producer.sent)
+    drain(worker_on(any_store))
+    assert stored(any_store) == sums(producer.sent)
 
 
 # --- ownership ---------------------------------------------------------------------------------
@@ -217,9 +217,9 @@ def owns(worker: IngestWorker) -> int:
     return len(worker.report().partitions)
 
 
-def test_workers_share_all_partitions_and_take_over_those_of_who_leaves_or_vanishes(store):
-    producer = Producer(store, of=5)
-    first, second, third = workers = [worker_on(store) for _ in range(3)]
+def test_workers_share_all_partitions_and_take_over_those_of_who_leaves_or_vanishes(any_store):
+    producer = Producer(any_store, of=5)
+    first, second, third = workers = [worker_on(any_store) for _ in range(3)]
     first.step()
     assert owns(first) == 5
 
@@ -235,11 +235,11 @@ def test_workers_share_all_partitions_and_take_over_those_of_who_leaves_or_vanis
     wait_until(shared, "not shared by two")
     workers.remove(second)  # vanishes
     for partition in range(5):
-        run_out(store, partition)
+        run_out(any_store, partition)
     wait_until(shared, "not taken over")
     producer.send(rows(30, "ABCDEFGHIJ"))
     drain(first)
-    assert stored(store) == sums(producer.sent)
+    assert stored(any_store) == sums(producer.sent)
 
 
 def test_a_worker_owns_only_the_partitions_it_is_given(store):
@@ -254,22 +254,22 @@ def test_a_worker_owns_only_the_partitions_it_is_given(store):
     assert "none of the partitions [9]" in notices[0]
 
 
-def test_another_worker_takes_over_when_a_lease_has_run_out_and_the_former_owner_stops(store):
-    producer = Producer(store, of=1)
+def test_another_worker_takes_over_when_a_lease_has_run_out_and_the_former_owner_stops(any_store):
+    producer = Producer(any_store, of=1)
     for _ in range(4):
         producer.send(rows(5))
     notices: list[str] = []
-    former = worker_on(store, batch_size=5, on_notice=notices.append)
+    former = worker_on(any_store, batch_size=5, on_notice=notices.append)
     former.step()
-    run_out(store, 0)
-    heir = worker_on(store)
+    run_out(any_store, 0)
+    heir = worker_on(any_store)
     drain(heir)
     producer.send(rows(7))
     former.step()  # has not noticed, reads, and is fenced off
     assert former.report().partitions == ()
     assert "epoch" in notices[0]
     drain(heir)
-    assert stored(store) == sums(producer.sent)
+    assert stored(any_store) == sums(producer.sent)
 
 
 def test_a_worker_that_loses_its_lease_unnoticed_owns_the_partition_again_afterwards(store):
@@ -329,19 +329,19 @@ def test_steps_alone_renew_the_ownership(store):
 # --- running -----------------------------------------------------------------------------------
 
 
-def test_it_runs_until_it_is_stopped_and_gives_its_partitions_up(store):
-    producer = Producer(store)
+def test_it_runs_until_it_is_stopped_and_gives_its_partitions_up(any_store):
+    producer = Producer(any_store)
     reports: list[WorkerReport] = []
-    with running(worker_on(store, report_every_s=0.01, on_report=reports.append)):
+    with running(worker_on(any_store, report_every_s=0.01, on_report=reports.append)):
         for _ in range(20):
             producer.send(rows(9))
         wait_until(
             lambda: bool(reports) and sum(part.applied for part in reports[-1].partitions) == 180,
             "the events are not applied",
         )
-    assert stored(store) == sums(producer.sent)
+    assert stored(any_store) == sums(producer.sent)
     assert reports[-1].partitions == ()
-    leases = [store.client.hget(keys.of_partition("home", p).lease, "until") for p in (0, 1)]
+    leases = [any_store.client.hget(keys.of_partition("home", p).lease, "until") for p in (0, 1)]
     assert leases == [b"0", b"0"]
 
 

@@ -18,15 +18,15 @@ from streamed import T0, Producer, rows
 
 
 @pytest.fixture
-def source(store):
-    source = RedisStreamSource(Bandit("home", store))
+def source(any_store):
+    source = RedisStreamSource(Bandit("home", any_store))
     yield source
     source.close()
 
 
-def test_entries_become_one_batch_with_the_offsets_they_were_given(store, source):
+def test_entries_become_one_batch_with_the_offsets_they_were_given(any_store, source):
     assert list(source.partitions()) == []
-    producer = Producer(store, of=1)
+    producer = Producer(any_store, of=1)
     assert list(source.partitions()) == [0]
     assert source.poll(0, -1, 10, 0.0) is None
     assert source.end(0) is None
@@ -49,8 +49,8 @@ def test_entries_become_one_batch_with_the_offsets_they_were_given(store, source
     assert source.poll(0, rest.end, 100, 0.01) is None
 
 
-def test_an_invalid_event_of_a_sound_body_is_told_apart_by_its_offset(store, source):
-    producer = Producer(store, of=1)
+def test_an_invalid_event_of_a_sound_body_is_told_apart_by_its_offset(any_store, source):
+    producer = Producer(any_store, of=1)
     columns = EventColumns(
         ["X"] * 3, ["a", "b", "c"], np.ones(3), np.array([1.0, 2.0, 0.0]), np.full(3, T0)
     )
@@ -64,8 +64,8 @@ def test_an_invalid_event_of_a_sound_body_is_told_apart_by_its_offset(store, sou
     assert "at most the trials" in reject.reason
 
 
-def test_what_is_committed_waits_no_more(store, source):
-    producer = Producer(store, of=1)
+def test_what_is_committed_waits_no_more(any_store, source):
+    producer = Producer(any_store, of=1)
     producer.send(rows(4))
     producer.send(rows(3))
     batch = source.poll(0, -1, 1, 0.0)
@@ -75,8 +75,8 @@ def test_what_is_committed_waits_no_more(store, source):
     assert source.waiting(0, batch.end) == 3
 
 
-def test_new_offsets_can_be_made_larger_but_never_smaller(store, source):
-    producer = Producer(store, of=1)
+def test_new_offsets_can_be_made_larger_but_never_smaller(any_store, source):
+    producer = Producer(any_store, of=1)
     producer.send(rows(4))
     end = source.end(0)
     assert end is not None
@@ -89,11 +89,11 @@ def test_new_offsets_can_be_made_larger_but_never_smaller(store, source):
     assert batch.offsets[0] > end + 10**9
 
 
-def test_rejects_are_kept_once(store, source):
+def test_rejects_are_kept_once(any_store, source):
     reject = SourceReject(7, b"raw", "why")
     assert source.refuse(0, [reject, SourceReject(8, b"other", "so")]) == 2
     assert source.refuse(0, [reject]) == 0
-    [first, _] = streams.dead_letters(store, "home", 0)
+    [first, _] = streams.dead_letters(any_store, "home", 0)
     assert (first.offset, first.raw, first.reason) == (7, b"raw", "why")
 
 

@@ -319,3 +319,11 @@ def test_pickling_is_refused_without_the_password(store: Store) -> None:
 def test_timeouts_that_cannot_be_used(timeout_s: object) -> None:
     with refused(InvalidValueError, "timeout_s is"):
         connect("redis://127.0.0.1:1", timeout_s=timeout_s)  # type: ignore[arg-type]  # the point
+
+
+def test_a_server_that_does_not_tell_who_it_is_cannot_be_told_from_another(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis.Redis, "info", lambda *_: {"redis_version": "8.0.0"})
+    with pytest.raises(StoreError, match="run_id"):
+        store.identities()

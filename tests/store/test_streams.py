@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from banditcore.errors import CorruptDataError, StoreError, StoreUnavailableError
 from banditcore.store import Store, connect, keys
 from banditcore.store.streams import (
+    LONGEST_WAIT_S,
     START,
     Append,
     Appended,
@@ -171,6 +173,33 @@ def test_a_reader_waits_for_the_first_of_its_partitions(one_server):
         thread.join(20)
         [read_by_it] = found
         assert {p: [e.body for e in each] for p, each in read_by_it.items()} == {1: [b"late"]}
+
+
+def test_a_reader_of_a_cluster_asks_again_as_long_as_it_waits(cluster_store):
+    store = cluster_store
+
+    def asked() -> int:
+        infos = [server.info("commandstats") for server in store.servers().values()]
+        return sum(info.get("cmdstat_fcall_ro", {"calls": 0})["calls"] for info in infos)
+
+    with StreamReader(store, "home") as reader, ThreadPoolExecutor(1) as pool:
+        reader.read({0: START, 1: START}, limit=1)  # loads the library
+        before = asked()
+        reading = pool.submit(reader.read, {0: START, 1: START}, limit=5, wait_s=LONGEST_WAIT_S)
+        wait_until(lambda: asked() >= before + 6, "it does not ask again")
+        assert not reading.done()
+        put(store, 1, body=b"late", partition=1)
+        found = reading.result(20)
+    assert {p: [e.body for e in each] for p, each in found.items()} == {1: [b"late"]}
+
+
+def test_an_entry_that_fails_does_not_concern_other_partitions(any_store):
+    advance(any_store, "home", 0, beyond=2**53 - 1)
+    both = [Append(partition, P, 1, 1, b"b") for partition in (0, 1)]
+    failed, appended = append(any_store, "home", both, most_unapplied=MUCH)
+    assert isinstance(failed, StoreError)
+    assert "no offsets are left" in str(failed)
+    assert appended.word == "OK"
 
 
 def test_a_reader_may_wait_longer_than_the_store_for_a_reply(any_store):

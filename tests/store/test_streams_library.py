@@ -112,9 +112,9 @@ def test_a_stream_is_not_trimmed_when_that_cannot_be_noted(any_store: Store) -> 
 
 @pytest.mark.parametrize("name", sorted(set(CALLS) - {"read"}))
 def test_a_full_server_refuses_each_write_whole(any_store: Store, name: str) -> None:
-    streams.append(
-        any_store, "bandit", [streams.Append(0, b"q" * 16, 1, 1, b"b")], most_unapplied=9
-    )
+    entry = streams.Append(0, b"q" * 16, 1, 1, b"b")
+    [appended] = streams.append(any_store, "bandit", [entry], most_unapplied=9)
+    assert appended.word == "OK"
     library.run(any_store, [CALLS["lease_acquire"]])
     before = everything(any_store)
     servers = any_store.servers().values()

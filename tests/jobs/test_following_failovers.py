@@ -1,11 +1,13 @@
-"""From `emit` to the counts on a cluster, one primary of which dies on the way."""
+"""From `emit` to the counts, while the primary that has some of it is killed and replaced."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import redis
 from redis.crc import key_slot
 
 from banditcore.bandit import Bandit
@@ -15,8 +17,9 @@ from banditcore.sources.redis_stream import RedisStreamSource
 from banditcore.store import keys, partitions
 from banditcore.store.connect import connect
 from clusters import Cluster, Node, running_cluster
+from sentinels import Watched, watched_servers
 from servers import binaries, wait_until
-from streamed import Row, rows, running, stored, sums
+from streamed import Row, killed, rows, running, stored, sums
 
 pytestmark = pytest.mark.slow
 
@@ -24,24 +27,35 @@ SEGMENTS = "ABCDEFGHIJKL"
 
 
 @pytest.fixture(params=["valkey", "redis"])
-def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+def kind(request: pytest.FixtureRequest) -> str:
     if request.param not in binaries():
         pytest.skip(f"no {request.param} server is installed")
-    with running_cluster(request.param) as cluster:
+    return request.param
+
+
+@pytest.fixture
+def cluster(kind: str) -> Iterator[Cluster]:
+    with running_cluster(kind) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def watched(kind: str) -> Iterator[Watched]:
+    with watched_servers(kind) as watched:
+        yield watched
 
 
 def owner(cluster: Cluster, key: str) -> Node:
     return cluster.owner(key_slot(key.encode()))
 
 
-def killed_when_its_replica_has_all(cluster: Cluster, primary: Node) -> None:
-    """Kill a primary that has answered nothing which its replica does not have."""
-    replica = cluster.replica_of(primary)
-    primary.tell("CLIENT PAUSE", 60_000, "WRITE")
-    end = primary.facts()["master_repl_offset"]
-    wait_until(lambda: replica.facts()["slave_repl_offset"] == end, "the replica lags behind")
-    primary.kill()
+def wait_until_its_replica_has_all(primary: redis.Redis, replica: redis.Redis) -> None:
+    """Let a primary answer no more writes, and its replica have all it has answered."""
+    primary.execute_command("CLIENT PAUSE", 60_000, "WRITE")
+    end = primary.info("replication")["master_repl_offset"]
+    wait_until(
+        lambda: replica.info("replication")["slave_repl_offset"] == end, "the replica lags behind"
+    )
 
 
 def killed_while_its_replica_has_nothing(cluster: Cluster, primary: Node) -> None:
@@ -70,18 +84,16 @@ def victim_of(cluster: Cluster, bandit: str, *, with_streams: bool) -> Node | No
     return next((node for node in cluster.primaries() if node not in busy), None)
 
 
-@pytest.mark.parametrize("loses", [False, True], ids=["the stream's", "some counts'"])
-def test_events_count_exactly_while_a_primary_is_killed(cluster: Cluster, loses: bool) -> None:
-    names = (f"home {i}" for i in range(100))
-    found = ((name, victim_of(cluster, name, with_streams=not loses)) for name in names)
-    name, victim = next((name, victim) for name, victim in found if victim is not None)
-    on_it = [s for s in SEGMENTS if owner(cluster, keys.of_segment(name, s).state) is victim]
-    assert 0 < len(on_it) < len(SEGMENTS)
-
+def check_that_events_count_exactly(url: str, name: str, fail_over: Callable[[], None]) -> None:
+    """Emit and apply before, while and after `fail_over` runs to the end."""
     sent: list[Row] = []
     notices: list[str] = []
     reports: list[WorkerReport] = []
-    with connect(cluster.url, timeout_s=1.0) as here, connect(cluster.url, timeout_s=1.0) as there:
+    with (
+        connect(url, timeout_s=1.0) as here,
+        connect(url, timeout_s=1.0) as there,
+        ThreadPoolExecutor(1) as pool,
+    ):
         partitions.agree(here, name, 2)
         emitting = Bandit(name, here)
         applying = Bandit(name, there, retry_for=dt.timedelta(0))
@@ -106,11 +118,9 @@ def test_events_count_exactly_while_a_primary_is_killed(cluster: Cluster, loses:
         )
         with running(worker):
             wait_until(lambda: emit() or applied() > 1000, "nothing is applied")
-            if loses:
-                killed_while_its_replica_has_nothing(cluster, victim)
-            else:
-                killed_when_its_replica_has_all(cluster, victim)
-            wait_until(lambda: emit() or is_replaced(cluster, victim), "no replica took over")
+            failing_over = pool.submit(fail_over)
+            wait_until(lambda: emit() or failing_over.done(), "nobody takes over")
+            failing_over.result()
             before = len(sent)
             wait_until(lambda: emit() or len(sent) > before + 1000, "emitting does not go on")
             emitting.close(60.0)
@@ -119,8 +129,39 @@ def test_events_count_exactly_while_a_primary_is_killed(cluster: Cluster, loses:
         assert any("has other servers: reading again" in notice for notice in notices)
         # The next worker finds nothing to do: it was all applied, and noted.
         last = IngestWorker(applying, RedisStreamSource(applying))
-        while last.step(0.1):
-            pass
-        assert {part.waiting for part in last.report().partitions} == {0}
+        assert not last.step(0.1)
+        assert [part.waiting for part in last.report().partitions] == [0, 0]
         last.release()
         assert stored(here, name) == expected
+
+
+@pytest.mark.parametrize("loses", [False, True], ids=["a stream's", "some counts'"])
+def test_a_primary_of_a_cluster_is_killed(cluster: Cluster, loses: bool) -> None:
+    names = (f"home {i}" for i in range(100))
+    found = ((name, victim_of(cluster, name, with_streams=not loses)) for name in names)
+    name, victim = next((name, victim) for name, victim in found if victim is not None)
+    on_it = [s for s in SEGMENTS if owner(cluster, keys.of_segment(name, s).state) is victim]
+    assert 0 < len(on_it) < len(SEGMENTS)
+
+    def fail_over() -> None:
+        if loses:
+            killed_while_its_replica_has_nothing(cluster, victim)
+        else:
+            with victim.client() as primary, cluster.replica_of(victim).client() as replica:
+                wait_until_its_replica_has_all(primary, replica)
+            victim.kill()
+        wait_until(lambda: is_replaced(cluster, victim), "no replica took over")
+
+    check_that_events_count_exactly(cluster.url, name, fail_over)
+
+
+def test_a_primary_that_sentinels_watch_is_killed(watched: Watched) -> None:
+    first, second = watched.servers
+
+    def fail_over() -> None:
+        with watched.client(first.port) as primary, watched.client(second.port) as replica:
+            wait_until_its_replica_has_all(primary, replica)
+        killed(first)
+        wait_until(lambda: watched.primary() == second.port, "the replica does not take over")
+
+    check_that_events_count_exactly(watched.url, "home", fail_over)
