@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+import redis
 from redis.retry import Retry
 
 from banditcore.errors import (
