@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from banditcore.errors import (
     CorruptDataError,
@@ -72,7 +72,8 @@ def ingest_log(
     The counts of a segment and the mark that says how far this log is applied there change
     together, so each record counts once, however often this is stopped and run again, and by
     however many processes at once. It goes on where the last run ended; a log that has grown is
-    read from there.
+    read from there. Where a server was restarted, replaced or added since, it reads from the
+    beginning once: that server may lack what was written last, and only the log still has it.
 
     Parameters
     ----------
@@ -86,8 +87,8 @@ def ingest_log(
     batch_size : int, >= 1
         Records that are aggregated and applied together.
     rescan : bool
-        Read from the beginning instead of where the last run ended. Restores, without counting
-        anything twice, what a server lost that went back in time.
+        Read from the beginning in any case. Restores, without counting anything twice, what a
+        server lost that went back in time.
     on_reject : callable, optional
         Called with each record that cannot be used, before the batch it stands in is applied.
     progress : callable, optional
@@ -101,8 +102,11 @@ def ingest_log(
         When it was read with other columns, or in another format or encoding, before.
     CorruptDataError
         When what the store says of earlier runs is damaged; a rescan does without it.
+    LostWritesError
+        When a server has less than this run wrote. Running again reads from the beginning.
     StoreError
-        When the store fails for longer than the retries last. Running again goes on.
+        When the store fails for longer than the retries last, or has other servers than when this
+        run began. Running again goes on.
     """
     started = time.monotonic()
     name = f"log:{log.fingerprint}" if source is None else check_id("source", source)
@@ -115,9 +119,10 @@ def ingest_log(
         stored = Checkpoint()  # the marks beside the counts tell what is applied
     stored.check(log)
     log.verify(stored.position)
-    before = Checkpoint() if rescan else stored
+    servers = _servers(bandit)
+    before = Checkpoint() if rescan or stored.identities != servers else stored
     start = before.position
-    run = _Run(bandit, log, name)
+    run = _Run(bandit, log, name, servers if start.offset else None)
     applied = duplicate = refused = 0
     end = start
 
@@ -141,18 +146,27 @@ def ingest_log(
                 on_reject(reject)
         if not stored.reading and len(batch.events):
             # Before the first record counts: whoever goes on must read the log in the same way.
-            stored = Checkpoint(stored.position, log.reading, stored.refused)
+            stored = replace(stored, reading=log.reading)
             save(stored)
-        changed = run.apply(batch)
+        try:
+            changed = run.apply(batch)
+        except LostWritesError:
+            stored = replace(stored, identities=())  # whoever runs next must read all of it
+            save(stored)
+            raise
         applied += changed
         duplicate += len(batch.events) - changed
         refused += len(batch.rejects)
         end = batch.end
         # While nothing could be used the map may be wrong: a corrected one begins anew.
         usable = applied or duplicate or start.offset
-        if usable and end.offset > stored.position.offset:
-            reached = Checkpoint(end, log.reading, before.refused + refused)
-            save(reached)
+        # From the beginning to where others had come, the checkpoint stays theirs.
+        ahead = end.offset - stored.position.offset
+        if usable and (ahead > 0 or (ahead == 0 and stored.identities != servers)):
+            # `servers` are those before the first read of this run. If there are others by now
+            # some of what was just applied may be lost: the next run will see that they differ.
+            stored = Checkpoint(end, log.reading, before.refused + refused, servers)
+            save(stored)
         if progress is not None:
             progress(report())
     return report()
@@ -163,9 +177,18 @@ class _Run:
 
     A mark is "<offset>-<digest>": how far the log is applied to its segment, and the SHA-256 of
     the bytes before, so that a log that begins alike is never taken for the same.
+
+    A run that does not read from the beginning must not go on from a mark that lost writes have
+    set back: it would move the mark past records that it does not read. A mark that is merely old
+    looks the same, so marks are believed only from the `servers` that there were at the beginning
+    of the run; None when the run reads from the beginning.
     """
 
-    def __init__(self, bandit: CountingBandit, log: EventLog, source: str) -> None:
+    def __init__(
+        self, bandit: CountingBandit, log: EventLog, source: str, servers: tuple[str, ...] | None
+    ) -> None:
+        self._bandit = bandit
+        self._servers = servers
         self._log = log
         self._verified = {""}  # marks that this log agrees with
         # A file has no owner: epoch 0. Runs that overlap meet in a CONFLICT.
@@ -185,12 +208,23 @@ class _Run:
             return self._writer.apply(groups, batch.offsets, new, early=_refuse_early)
         except LostWritesError as error:
             raise LostWritesError(
-                f"{error}: the server lost writes; run again with --rescan, which counts nothing "
-                "twice"
+                f"{error}: the server lost writes; run again, with --rescan to be sure: it reads "
+                "from the beginning and counts nothing twice"
             ) from error
 
     def _verify(self, marks: Collection[str]) -> None:
-        """Raise unless this log is the one that left these marks."""
+        """Raise unless these marks, just read, can be believed and this log has left them."""
+        # Asked after the marks were read: then they are from before any loss, and whatever is
+        # lost later meets the comparison with them.
+        if self._servers is not None and (found := _servers(self._bandit)) != self._servers:
+            raise StoreError(
+                describe(
+                    "servers",
+                    ", ".join(found),
+                    "others than when this run began may lack what was applied before: run again, "
+                    "which reads from the beginning and counts nothing twice",
+                )
+            )
         unsure = sorted(set(marks) - self._verified, key=offset_of)
         for mark, digest in zip(unsure, self._log.digests(map(offset_of, unsure)), strict=True):
             if mark != f"{offset_of(mark)}-{digest}":
@@ -204,6 +238,10 @@ class _Run:
                     )
                 )
             self._verified.add(mark)
+
+
+def _servers(bandit: CountingBandit) -> tuple[str, ...]:
+    return tuple(retrying(bandit.store.identities, bandit.retry_for_s))
 
 
 def _refuse_early(events: SegmentEvents, _: float) -> SegmentEvents:

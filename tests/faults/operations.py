@@ -123,6 +123,7 @@ class Ingest:
     batch_size: int
     rescan: bool = False
     is_overtaken: bool = False  # by another that applies the same log
+    began: int | None = None  # line before which it did not read; None when it did not say
     word = b"_apply"
 
     @property
@@ -130,13 +131,30 @@ class Ingest:
         return not self.is_overtaken
 
     def perform(self, bandit: Bandit) -> tuple[int, ...]:
+        self.began = None
         report = ingest_log(bandit, self.log.open(), batch_size=self.batch_size, rescan=self.rescan)
+        self.began = report.start.line
         return report.applied, report.duplicate, report.refused, report.refused_before
 
     def expected(self, model: BanditModel, now: int) -> Expected:
+        stored = model.checkpoints.get(self.log.source, (0, 0))
+        assert not self.rescan or not self.began
+        if self.began is not None:
+            return self._expected(model, now, self.began)
+        # After a restart of the server it reads from the beginning, else from the checkpoint.
+        expected = self._expected(model, now, 0)
+        if not self.rescan and stored[0]:
+            other = self._expected(model, now, stored[0])
+            for path, states in other.segments.items():
+                expected.segments.setdefault(path, []).extend(states)
+            expected.checkpoints += other.checkpoints
+        return expected
+
+    def _expected(self, model: BanditModel, now: int, start: int) -> Expected:
+        """Return what it leads to when it begins at a line."""
         source, lines = self.log.source, self.log.lines
         stored = model.checkpoints.get(source, (0, 0))
-        start, refused_before = (0, 0) if self.rescan else stored
+        refused_before = stored[1] if start else 0
         applied = duplicate = refused = 0
         states: dict[str, list[SegmentModel | None]] = {}
         checkpoints = [stored]

@@ -2,7 +2,8 @@
 
 A checkpoint only saves reading: what counts once, counts once by the marks beside the counts.
 It is written after all counts before it, so on one server it is never ahead of them. In a cluster
-it is, when the primary of some counts is lost with its last writes: `Store.identities` tells.
+it is, when the primary of some counts is lost with its last writes. Therefore it names the servers
+that held the counts: once there are others, the source has to be read again from its beginning.
 """
 
 from __future__ import annotations
@@ -34,11 +35,14 @@ class Checkpoint:
         `EventLog.reading` of those runs; "" if there was none.
     refused : int
         Records before `position` that could not be used.
+    identities : tuple of str
+        `Store.identities` before the run that left it; () when they are not known.
     """
 
     position: Position = field(default_factory=Position)
     reading: str = ""
     refused: int = 0
+    identities: tuple[str, ...] = ()
 
     def check(self, log: EventLog) -> None:
         """Raise ConfigurationConflictError unless `log` is read as it was before.
@@ -64,8 +68,15 @@ def load(store: Store, bandit: str, source: str) -> Checkpoint:
 def parse(source: str, raw: bytes | str) -> Checkpoint:
     """Read the stored form of a checkpoint; raises CorruptDataError when it is none."""
     try:
-        offset, line, digest, reading, refused = json.loads(raw)
-        return Checkpoint(Position(int(offset), int(line), str(digest)), str(reading), int(refused))
+        # Earlier versions wrote no identities.
+        offset, line, digest, reading, refused, *rest = json.loads(raw)
+        [identities] = rest or [()]
+        return Checkpoint(
+            Position(int(offset), int(line), str(digest)),
+            str(reading),
+            int(refused),
+            tuple(map(str, identities)),
+        )
     except (ValueError, TypeError, OverflowError) as error:
         raise CorruptDataError(
             describe("checkpoint", raw, f"of source {source!r} is damaged; run with --rescan")
@@ -75,6 +86,15 @@ def parse(source: str, raw: bytes | str) -> Checkpoint:
 def save(store: Store, bandit: str, source: str, checkpoint: Checkpoint) -> None:
     """Remember that everything before the checkpoint's position is dealt with."""
     at = checkpoint.position
-    raw = json.dumps([at.offset, at.line, at.digest, checkpoint.reading, checkpoint.refused])
+    raw = json.dumps(
+        [
+            at.offset,
+            at.line,
+            at.digest,
+            checkpoint.reading,
+            checkpoint.refused,
+            checkpoint.identities,
+        ]
+    )
     key = keys.of_bandit(bandit).checkpoints
     store.replies([Command(key, ("HSET", key, source, raw))])
