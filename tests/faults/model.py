@@ -162,8 +162,6 @@ def record(segment: SegmentModel, events: Sequence[ModelEvent], sent: Sending, n
         for event in fresh:
             segment.add(event)
         if fresh:
-            # Beside a fresh event a duplicate makes its arm, if it was retired, a candidate again.
-            segment.register(event.arm for event in in_time)
             window.remember([event.id for event in fresh], now)
         return Told(len(fresh), len(in_time) - len(fresh), len(events) - len(in_time))
     name = sent.name

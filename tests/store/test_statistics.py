@@ -103,6 +103,33 @@ def unique(names: Sequence[str], now: float | None = NOW) -> UniqueUpdate:
     return UniqueUpdate(events(["a"] * len(names), 1.0, time), digests, now=now)
 
 
+def test_duplicates_of_retired_arms_do_not_register_them_again(any_store: Store) -> None:
+    stats = make(any_store)
+    many = [f"arm {i}" for i in range(300)]
+
+    def named(arms: list[str]) -> UniqueUpdate:
+        digests = [keys.event_digest(f"of {arm}") for arm in arms]
+        return UniqueUpdate(events(arms, 1.0), digests, now=NOW)
+
+    assert stats.apply([named(["kept", *many])])[0].applied == 301
+    stats.retire("s", many[:200])
+    # New arms stand between retired ones, on both sides of a chunk's border.
+    mixed = ["new 1", *many[:190], "new 2", *many[190:250], "new 3", "kept"]
+    [outcome] = stats.apply([named(mixed)])
+    assert (outcome.applied, outcome.duplicate, outcome.registered) == (3, 251, 3)
+    kept = ["kept", *many[200:], "new 1", "new 2", "new 3"]
+    assert counts(stats) == dict.fromkeys(kept, (1, 1))
+    # Nobody goes on from a registry that was never there.
+    assert stats.apply([batch("2", ["new 3", "late"])])[0].applied == 2
+    expected = dict.fromkeys(kept, (1, 1)) | {"new 3": (2, 2), "late": (1, 1)}
+    assert counts(stats) == counts(make(any_store)) == expected
+    # None of the new arms, beside something new of a known one.
+    more = [keys.event_digest("of arm 0"), keys.event_digest("else")]
+    [outcome] = stats.apply([UniqueUpdate(events(["arm 0", "kept"], 1.0), more, now=NOW)])
+    assert (outcome.applied, outcome.duplicate, outcome.registered) == (1, 1, 0)
+    assert counts(stats) == expected | {"kept": (2, 2)}
+
+
 def test_ids_count_once_within_a_call_and_between_calls(any_store: Store) -> None:
     stats = make(any_store)
     [outcome] = stats.apply([unique(["1", "2", "1"])])

@@ -85,6 +85,7 @@ local function added(update, deltas, takes)
   for i = 1, #deltas / DELTA_BYTES do
     if not takes or takes(i) then
       local slot, trials, successes = struct.unpack('<I4dd', deltas, (i - 1) * DELTA_BYTES + 1)
+      slot = update.renumbered[slot] or slot
       if slot >= slots then
         return nil, { 'INVALID', 'slot is not registered' }
       end
@@ -208,7 +209,29 @@ local function begin(keys, args)
     slots = slot_count(state) + count,
     new_token = args[3],
     tail = args[5],
+    renumbered = {}, -- slot that the caller chose for a new arm -> the one it gets
   }
+end
+
+-- Of the arms that an update would register, keeps those that taken deltas name.
+local function register_only_named(update, deltas, taken)
+  local first = update.slots - update.count
+  local named = {}
+  for i = 1, #deltas / DELTA_BYTES do
+    if taken[i] then
+      named[struct.unpack('<I4', deltas, (i - 1) * DELTA_BYTES + 1)] = true
+    end
+  end
+  local kept, at = {}, 1
+  for slot = first, update.slots - 1 do
+    local last = at + string.byte(update.tail, at) + 1
+    if named[slot] then
+      update.renumbered[slot] = first + #kept
+      kept[#kept + 1] = string.sub(update.tail, at, last)
+    end
+    at = last + 1
+  end
+  update.count, update.slots, update.tail = #kept, first + #kept, table.concat(kept)
 end
 
 -- Writes the fields of an update with the arms that it registers.
@@ -387,9 +410,12 @@ local function apply_batch(keys, args)
 end
 
 -- apply_unique(keys: state, arms, even, odd; args: version, token, new_token, count, tail, window_s, bucket_s, oldest, newest, now, digests, deltas, attempt)
---   -> {OK, applied, duplicate} | {LATE, cutoff} | {EARLY, limit} | {STALE}
+--   -> {OK, applied, duplicate, registered} | {LATE, cutoff} | {EARLY, limit} | {STALE}
 --      | {CORRUPT, field} | {OVERFLOW, field} | {INVALID, why}
 -- Applies each delta under a digest of its own, once within the window; else as apply_batch.
+-- Registers only the new arms that applied deltas name: one of which all events are duplicates was
+-- retired since. With the token `new_token`; when `registered` < `count` the slots are not those
+-- that the caller chose.
 -- `attempt` is 12 random bytes, the same when a call is sent again because its reply was lost: it
 -- gets that reply. Its outcome is a digest more in the window: `attempt` and how many it applied.
 local function apply_unique(keys, args)
@@ -402,7 +428,7 @@ local function apply_unique(keys, args)
   local function reply_of_before()
     for applied = 1, received do
       if window.known(attempt .. struct.pack('<I4', applied)) then
-        return { 'OK', tostring(applied), tostring(received - applied) }
+        return { 'OK', tostring(applied), tostring(received - applied), '0' }
       end
     end
   end
@@ -412,27 +438,31 @@ local function apply_unique(keys, args)
   if received ~= #deltas / DELTA_BYTES then
     return { 'INVALID', 'as many digests as deltas' }
   end
-  local fresh, seen, duplicate = {}, {}, 0
-  local arguments, refusal = added(update, deltas, function(i)
+  local fresh, seen, taken = {}, {}, {}
+  for i = 1, received do
     local digest = string.sub(digests, (i - 1) * DIGEST_BYTES + 1, i * DIGEST_BYTES)
-    if seen[digest] or window.known(digest) then
-      duplicate = duplicate + 1
-      return false
+    if not (seen[digest] or window.known(digest)) then
+      seen[digest] = true
+      taken[i] = true
+      fresh[#fresh + 1] = digest
     end
-    seen[digest] = true
-    fresh[#fresh + 1] = digest
-    return true
+  end
+  local applied, duplicate = #fresh, received - #fresh
+  if applied == 0 then
+    return reply_of_before() or { 'OK', '0', tostring(duplicate), '0' }
+  end
+  if update.count > 0 then
+    register_only_named(update, deltas, taken)
+  end
+  local arguments, refusal = added(update, deltas, function(i)
+    return taken[i]
   end)
   if not arguments then
     return refusal
   end
-  local applied = #fresh
-  if applied == 0 then
-    return reply_of_before() or { 'OK', '0', tostring(duplicate) }
-  end
   fresh[applied + 1] = attempt .. struct.pack('<I4', applied)
   commit_windowed(update, window, arguments, fresh)
-  return { 'OK', tostring(applied), tostring(duplicate) }
+  return { 'OK', tostring(applied), tostring(duplicate), tostring(update.count) }
 end
 
 -- All chunks as tables, with their fields; nil and a reply when one is corrupt.

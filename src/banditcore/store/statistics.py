@@ -208,7 +208,8 @@ class Statistics:
             if outcome.word == "STALE":
                 stale.append(segment)
                 continue
-            if outcome.applied and new:
+            # Else other arms than these have the new slots; the next update is STALE, and looks.
+            if outcome.applied and new and outcome.registered in {None, len(new)}:
                 self.reader.remember(segment, view.with_arms(new, held.new_token))
             outcomes[i] = outcome
         if stale:

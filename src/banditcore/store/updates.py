@@ -38,12 +38,15 @@ class Outcome:
     detail : str
         The epoch that fences, the offset that conflicts, or the first or last time, in
         seconds since 1970, that is accepted when some events are too late or too early.
+    registered : int or None
+        Of the new arms that the update named, how many were registered; None for all.
     """
 
     word: str
     applied: int = 0
     duplicate: int = 0
     detail: str = ""
+    registered: int | None = None
 
 
 class Update(Protocol):
@@ -190,7 +193,8 @@ class UniqueUpdate:
     def outcome(self, reply: Reply) -> Outcome:
         """Read the reply, which counts applied and duplicate events."""
         if reply[0] == b"OK":
-            return Outcome("OK", applied=int(reply[1]), duplicate=int(reply[2]))
+            applied, duplicate, registered = map(int, reply[1:])
+            return Outcome("OK", applied, duplicate, registered=registered)
         return _refusal(self.events, reply)
 
 
