@@ -281,6 +281,8 @@ class Bandit:
     def change_half_life(self, half_life: dt.timedelta | None) -> None:
         """Let evidence fade differently from now on; the counts of this moment stay as they are.
 
+        Of several calls at once, the one that enters the setting last holds everywhere.
+
         Parameters
         ----------
         half_life : timedelta or None
@@ -289,10 +291,17 @@ class Bandit:
         seconds = None if half_life is None else _half_life(half_life)
         wanted = Settings(seconds, self._settings().window_s)
         settings.save(self.store, self.name, wanted)  # first, so that new segments have it
-        self._agreed = wanted
-        now = self._now()
-        for segment in self.segments():
-            self._statistics.change_half_life(segment, seconds, now)
+        while True:
+            self._agreed = wanted
+            now = self._now()
+            for segment in self.segments():
+                self._statistics.change_half_life(segment, wanted.half_life_s, now)
+            # Another call may have changed the setting, and segments before this one reached them.
+            # Whoever changes a segment last reads the setting after that, and makes it hold.
+            stored = settings.load(self.store, self.name)
+            if stored is None or stored.half_life_s == wanted.half_life_s:
+                return
+            wanted = stored
 
     # Reading.
 

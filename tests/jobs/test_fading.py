@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from hypothesis import strategies as st
 from banditcore.bandit import Applied, Bandit
 from banditcore.errors import ConfigurationConflictError, InvalidTypeError, InvalidValueError
 from banditcore.events import Event
+from banditcore.store.connect import Store
 from bandits import NOW, Clock, everything, table
 
 on_one_store = settings(
@@ -28,6 +32,7 @@ def batch(*rows: tuple, **columns) -> dict:
 
 HALF_LIFE = dt.timedelta(days=7)
 H = HALF_LIFE.total_seconds()
+DAY = 86_400.0
 
 
 def test_evidence_fades_by_half_a_half_life(any_store):
@@ -165,3 +170,98 @@ def test_the_half_life_can_be_changed_without_a_jump(any_store):
     assert trials(bandit, "IN") == [0.25, 1.25]
     with pytest.raises(InvalidTypeError, match=r"^half_life is 7"):
         bandit.change_half_life(7)
+
+
+# --- several changes at once -------------------------------------------------------------------
+
+
+class Hooked:
+    """A clock that does something at its n-th reading, once."""
+
+    def __init__(self, n: int, action: Callable[[], object]) -> None:
+        self._left = n
+        self._action = action
+
+    def __call__(self) -> float:
+        self._left -= 1
+        if self._left == 0:
+            self._action()
+        return NOW
+
+
+def half_lives(store: Store) -> dict[str, float | None]:
+    bandit = Bandit("home", store)
+    views = bandit.reader.look(bandit.segments())
+    return {path: view.version.half_life_s for path, view in zip(bandit.segments(), views, strict=True) if view}
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
+def test_of_two_changes_the_later_setting_holds_everywhere(any_store, step):
+    """The second call begins and ends within the first: before, between or after its segments."""
+    second = Bandit("home", any_store, clock=Clock(NOW))
+    for path in "ABC":
+        second.record(path, "a", reward=1, time=NOW)
+    done = []
+
+    def overtake() -> None:
+        def change() -> None:
+            second.change_half_life(dt.timedelta(days=2))
+            second.record("D", "a", reward=1, time=NOW)
+            done.append(step)
+
+        thread = threading.Thread(target=change)
+        thread.start()
+        thread.join()
+
+    first = Bandit("home", any_store, clock=Hooked(step, overtake))
+    first.change_half_life(dt.timedelta(days=1))
+    assert done == [step]
+    assert first.half_life == dt.timedelta(days=2)
+    assert half_lives(any_store) == dict.fromkeys("ABCD", 2 * DAY)
+    assert table(first.counts("A")) == {"a": (1, 1)}
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_change_that_waits_for_the_end_of_an_earlier_one_holds(store, step):
+    """The first call goes on when the second has entered its setting, and ends before it."""
+    entered, ended = threading.Event(), threading.Event()
+
+    def wait_for_the_other() -> None:
+        entered.set()
+        assert ended.wait(20)
+
+    second = Bandit("home", store, clock=Hooked(1, wait_for_the_other))
+    thread = threading.Thread(target=second.change_half_life, args=(dt.timedelta(days=2),))
+
+    def begin_the_other() -> None:
+        thread.start()
+        assert entered.wait(20)
+
+    first = Bandit("home", store, clock=Hooked(step, begin_the_other))
+    for path in "ABC":
+        Bandit("home", store, clock=Clock(NOW)).record(path, "a", reward=1, time=NOW)
+    first.change_half_life(dt.timedelta(days=1))
+    assert half_lives(store) == dict.fromkeys("ABC", 2 * DAY)
+    ended.set()
+    thread.join()
+    assert half_lives(store) == dict.fromkeys("ABC", 2 * DAY)
+
+
+def test_threads_that_change_it_and_open_segments_end_agreed(store):
+    bandits = [Bandit("home", store, clock=Clock(NOW)) for _ in range(3)]
+    start = threading.Barrier(3)
+
+    def work(i: int) -> None:
+        start.wait(20)
+        for turn in range(10):
+            if i < 2:
+                bandits[i].change_half_life(dt.timedelta(days=1 + i + 2 * (turn % 2)))
+            bandits[i].record(f"{i} {turn}", "a", reward=1, time=NOW)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(work, range(3)))
+    setting = bandits[0].half_life
+    assert setting is not None
+    found = half_lives(store)
+    assert len(found) == 30
+    assert set(found.values()) == {setting.total_seconds()}
