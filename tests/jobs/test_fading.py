@@ -192,7 +192,11 @@ class Hooked:
 def half_lives(store: Store) -> dict[str, float | None]:
     bandit = Bandit("home", store)
     views = bandit.reader.look(bandit.segments())
-    return {path: view.version.half_life_s for path, view in zip(bandit.segments(), views, strict=True) if view}
+    return {
+        path: view.version.half_life_s
+        for path, view in zip(bandit.segments(), views, strict=True)
+        if view
+    }
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 4])

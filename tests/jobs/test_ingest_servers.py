@@ -95,9 +95,7 @@ def test_what_one_segment_lost_is_read_again_by_the_next_run(server, mortal_stor
     assert (again.applied, again.duplicate, again.start) == (0, 0, report.end)
 
 
-def test_a_restarted_server_that_lost_nothing_counts_nothing_twice(
-    server, mortal_store, log_path
-):
+def test_a_restarted_server_that_lost_nothing_counts_nothing_twice(server, mortal_store, log_path):
     end = run(mortal_store, log_path).end
     restart(server)
     report = run(mortal_store, log_path)

@@ -123,8 +123,8 @@ def forget_segment(
     keep_marks : bool
         False: marks of sources and windows of recent ids go too, so records of a log that is
         read again (``--rescan``, or other servers than before) count again, in a new segment; so
-        may events of a stream after its server has lost writes. True: an empty segment stays that remembers what was counted,
-        and none of it counts again.
+        may events of a stream after its server has lost writes. True: an empty segment stays that
+        remembers what was counted, and none of it counts again.
     dry_run : bool
         Only tell what would go.
 
