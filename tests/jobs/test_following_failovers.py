@@ -89,7 +89,7 @@ def check_that_events_count_exactly(
 ) -> None:
     """Emit and apply before, while and after `fail_over` runs to the end.
 
-    The segment `quiet` has events at the beginning only: none later can tell what it lost.
+    The segment `quiet` has events at the beginning only: none of its own tells what it lost.
     """
     later = rows(33, SEGMENTS.replace(quiet, ""))
     sent: list[Row] = []
