@@ -217,9 +217,9 @@ def owns(worker: IngestWorker) -> int:
     return len(worker.report().partitions)
 
 
-def test_workers_share_all_partitions_and_take_over_those_of_who_leaves_or_vanishes(any_store):
-    producer = Producer(any_store, of=5)
-    first, second, third = workers = [worker_on(any_store) for _ in range(3)]
+def test_workers_share_all_partitions_and_take_over_those_of_who_leaves_or_vanishes(store):
+    producer = Producer(store, of=5)
+    first, second, third = workers = [worker_on(store) for _ in range(3)]
     first.step()
     assert owns(first) == 5
 
@@ -235,11 +235,11 @@ def test_workers_share_all_partitions_and_take_over_those_of_who_leaves_or_vanis
     wait_until(shared, "not shared by two")
     workers.remove(second)  # vanishes
     for partition in range(5):
-        run_out(any_store, partition)
+        run_out(store, partition)
     wait_until(shared, "not taken over")
     producer.send(rows(30, "ABCDEFGHIJ"))
     drain(first)
-    assert stored(any_store) == sums(producer.sent)
+    assert stored(store) == sums(producer.sent)
 
 
 def test_a_worker_owns_only_the_partitions_it_is_given(store):
