@@ -38,6 +38,8 @@ def everything(store: Store) -> dict[bytes, object]:
         b"hash": store.client.hgetall,
         b"set": store.client.smembers,
         b"string": store.client.get,
+        b"zset": lambda key: store.client.zrange(key, 0, -1, withscores=True),
+        b"stream": store.client.xrange,
     }
     return {key: read[store.client.type(key)](key) for key in store.client.scan_iter()}
 

@@ -133,7 +133,10 @@ def test_forget_shows_what_would_go_and_asks(store, bandit):
 def test_forget_an_arm_a_segment_a_bandit(capsys, store, bandit):
     bandit.refresh(depth=2, slates=2)
     report = run_json(capsys, store, "forget", "home", "--arm", "b", "--yes")
-    assert report == {"bandit": "home", "segments": {"IN/m": 1}, "slates": ["", "IN", "IN/m"]}
+    none = {"partitions": 0, "unapplied": 0, "dead_letters": 0}
+    assert report == {
+        "bandit": "home", "segments": {"IN/m": 1}, "slates": ["", "IN", "IN/m"], "streams": none,
+    }  # fmt: skip
     report = run_json(
         capsys, store, "forget", "home", "--arm", "a", "--segment", "IN", "--descendants", "--yes"
     )

@@ -81,6 +81,7 @@ FLOORS = (
         "store.statistics",
         "store.keyspace",
         "store.dump",
+        "store.stream_removal",
     ),
     (
         "recording",
@@ -106,6 +107,8 @@ FLOORS = (
         "maintenance.findings",
         "maintenance.segment_checks",
         "maintenance.bandit_checks",
+        "maintenance.stream_checks",
+        "maintenance.ownership",
         "maintenance.verify",
         "maintenance.slates_without",
         "maintenance.forget",

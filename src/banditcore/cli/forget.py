@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from banditcore.bandit import Bandit
@@ -50,7 +51,14 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             output.warn("nothing was changed")
             return 1
         gone = forget(False)
-    output.document({"bandit": name, "segments": gone.segments, "slates": list(gone.slates)})
+    output.document(
+        {
+            "bandit": name,
+            "segments": gone.segments,
+            "slates": list(gone.slates),
+            "streams": asdict(gone.streams),
+        }
+    )
     output.line("removed")
     return 0
 
@@ -96,6 +104,12 @@ def _show(arguments: argparse.Namespace, planned: Forgotten, output: Output) -> 
         f"{whose}: {arms:,} arms with their counts in {len(planned.segments):,} segments; "
         f"slates of {len(planned.slates):,} segments"
     )
+    if planned.streams.partitions:
+        held = planned.streams
+        output.warn(
+            f"  streams of {held.partitions:,} partitions: {held.unapplied:,} events that are not "
+            f"counted yet, {held.dead_letters:,} that could not be used"
+        )
     paths = list(dict.fromkeys((*planned.segments, *planned.slates)))
     for path in paths[:_SHOWN]:
         output.warn(f"  {plain(path)}")

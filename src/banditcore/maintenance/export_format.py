@@ -3,7 +3,8 @@
 Layout, little-endian: magic ``BCEX``, schema u16, 0 u16; then records. A record is its kind u32,
 the length of its content u64, the CRC-32 of both and of the content, and the content: a packed list
 of strings, each with its length as u32 in front. The kinds are, in this order: one HEAD (the
-bandit's name, the server's time in microseconds, names and values of its settings), one CHECKPOINTS
+bandit's name, the server's time in microseconds, the identity of its streams, names and values of
+its settings), one CHECKPOINTS
 (sources and values), any number of SEGMENT (path, registry, expiries and digests of the two
 windows, fields and values of the state), one END (number of segments, SHA-256 of all bytes before
 this record).

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 from banditcore.errors import CorruptDataError, InvalidValueError, describe
 from banditcore.maintenance.export_format import CHECKPOINTS, HEAD, SEGMENT, RecordWriter
 from banditcore.maintenance.segment_checks import KEY_TYPES
-from banditcore.store import index, keys, keyspace
+from banditcore.store import index, keys, keyspace, partitions
 from banditcore.store.dump import SegmentDump, dump
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ def export_bandit(
         writer = RecordWriter(file)
         settings = _fields(store, of_bandit.settings)
         moment = b"%d" % int(store.server_time() * 1e6)
-        writer.write(HEAD, [name.encode(), moment, *settings])
+        streams = partitions.identity(store, name)
+        writer.write(HEAD, [name.encode(), moment, streams, *settings])
         # Before the segments: a checkpoint must not be ahead of any counts in the file.
         writer.write(CHECKPOINTS, _fields(store, of_bandit.checkpoints))
         segments = index.segments(store, name)

@@ -11,10 +11,11 @@ from banditcore.identifiers import check_arm, check_bandit, check_segment
 from banditcore.maintenance.slates_without import without_arm
 from banditcore.segments import is_within, with_ancestors
 from banditcore.slate_format import decode, encode
-from banditcore.store import index, keys, keyspace, library, publish
+from banditcore.store import index, keys, keyspace, library, publish, stream_removal
 from banditcore.store.dump import dump, forget
 from banditcore.store.registry import decode_ids
 from banditcore.store.statistics import Statistics
+from banditcore.store.stream_removal import StreamsHeld
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
@@ -24,6 +25,9 @@ __all__ = ["ForgettingBandit", "Forgotten", "forget_arm", "forget_bandit", "forg
 _AT_ONCE = 64
 _MAX_PUBLISHED = 100
 """Attempts to change slates while others publish newer ones."""
+
+
+_NO_STREAMS = StreamsHeld(0, 0, 0)
 
 
 class ForgettingBandit(Protocol):
@@ -52,14 +56,22 @@ class Forgotten:
         Segment -> how many of its arms.
     slates : tuple of str
         Segments whose published slates are withdrawn, or lose the arm.
+    streams : StreamsHeld
+        Streams of events that go with a bandit.
     """
 
     segments: dict[str, int]
     slates: tuple[str, ...]
+    streams: StreamsHeld = _NO_STREAMS
 
 
-def forget_bandit(store: Store, bandit: str, *, dry_run: bool = False) -> Forgotten:
-    """Remove a bandit: counts, arms, marks, windows, slates, settings, checkpoints.
+def forget_bandit(
+    store: Store, bandit: str, *, keep_streams: bool = False, dry_run: bool = False
+) -> Forgotten:
+    """Remove a bandit: counts, arms, marks, windows, slates, settings, checkpoints, streams.
+
+    Stop its producers before: what one emits that goes on is in streams that nobody reads, until
+    a new producer starts.
 
     Parameters
     ----------
@@ -67,6 +79,9 @@ def forget_bandit(store: Store, bandit: str, *, dry_run: bool = False) -> Forgot
         Where.
     bandit : str
         Its name.
+    keep_streams : bool
+        True: streams of events stay, with all that is not applied, dead letters, producers and
+        leases. What is retained there counts again.
     dry_run : bool
         Only tell what would go.
 
@@ -80,21 +95,27 @@ def forget_bandit(store: Store, bandit: str, *, dry_run: bool = False) -> Forgot
     check_bandit(bandit)
     segments = index.segments(store, bandit)
     # One whose import has not ended has settings and nothing else.
-    [is_begun] = keyspace.existing(store, [keys.of_bandit(bandit).settings])
+    of_bandit = keys.of_bandit(bandit)
+    is_begun = any(keyspace.existing(store, [of_bandit.settings, of_bandit.streams]))
     if not (segments or is_begun or bandit in index.bandits(store)):
         raise InvalidValueError(describe("bandit", bandit, "the store has no such bandit"))
     paths = with_ancestors(segments)
     found = _arms_of(store, bandit, paths)
-    gone = Forgotten(found.arms, tuple(found.published))
+    streams = _NO_STREAMS if keep_streams else stream_removal.held(store, bandit)
+    gone = Forgotten(found.arms, tuple(found.published), streams)
     if dry_run:
         return gone
+    if not keep_streams:  # first: a worker would count what is retained in segments made anew
+        stream_removal.remove(store, bandit)
     forget(store, bandit, paths)
-    [reply] = library.run(store, [library.forget_bandit(keys.of_bandit(bandit))])
+    [reply] = library.run(store, [library.forget_bandit(of_bandit)])
     if reply[0] != b"OK":
         raise ConfigurationConflictError(
             describe("bandit", bandit, "it was written to meanwhile: stop its writers, try again")
         )
-    index.withdraw(store, bandit)
+    if not keep_streams:
+        # Workers look in the index for bandits that have events.
+        index.withdraw(store, bandit)
     return gone
 
 
@@ -123,7 +144,8 @@ def forget_segment(
     keep_marks : bool
         False: marks of sources and windows of recent ids go too, so records of a log that is
         read again (``--rescan``, or other servers than before) count again, in a new segment; so
-        may events of a stream after its server has lost writes. True: an empty segment stays that
+        may events that are retained in a stream, as soon as a worker finds a mark gone. True: an
+        empty segment stays that
         remembers what was counted, and none of it counts again.
     dry_run : bool
         Only tell what would go.

@@ -6,6 +6,7 @@ import os
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replaced
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -20,7 +21,7 @@ from banditcore.errors import (
 from banditcore.identifiers import check_bandit, check_segment
 from banditcore.maintenance.export_format import CHECKPOINTS, HEAD, SEGMENT, RecordReader
 from banditcore.maintenance.forget import forget_bandit
-from banditcore.store import index, keys, library
+from banditcore.store import index, keys, library, partitions
 from banditcore.store.dump import SegmentDump, restore
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["ImportReport", "exported_name", "import_bandit"]
 
 T = TypeVar("T")
+
+_STREAM_MARKS = keys.mark_field("stream", "").encode()  # then the partition
+_STREAM_SOURCES = b"stream:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,10 @@ def import_bandit(
 ) -> ImportReport:
     """Bring a bandit back from an export, to the bit, without its published slates.
 
+    Marks and checkpoints of streams come back only to the very streams that the export tells of:
+    marks of others could take new events for old ones. With `replace` such streams stay, and what
+    they retain beyond the export's marks counts again; others go with the bandit.
+
     The whole file is checked before anything is written. Segments are written whole, and come into
     sight together at the end; so nobody should write to the bandit meanwhile. After a failure
     run it again.
@@ -90,8 +98,9 @@ def import_bandit(
     reader = RecordReader(Path(path))
     head, total = _checked(reader)
     bandit = head.name if name is None else check_bandit(name)
+    has_streams = bool(head.streams) and head.streams == partitions.identity(store, bandit)
     if replace and index.segments(store, bandit):
-        forget_bandit(store, bandit)
+        forget_bandit(store, bandit, keep_streams=has_streams)
     of_bandit = keys.of_bandit(bandit)
     token = uuid.uuid4().hex.encode()
     _insist(library.begin_import(of_bandit, token=token), store, bandit)
@@ -99,9 +108,11 @@ def import_bandit(
     paths: list[str] = []
     for kind, parts in reader.records():
         if kind == CHECKPOINTS:
-            checkpoints = parts
+            checkpoints = parts if has_streams else _without(parts, _STREAM_SOURCES)
         elif kind == SEGMENT:
             segment, dumped = _segment(parts)
+            if not has_streams:
+                dumped = _without_stream_marks(dumped)
             restore(store, bandit, segment, dumped)
             paths.append(segment)
             if progress is not None:
@@ -127,6 +138,7 @@ def exported_name(path: str | os.PathLike[str]) -> str:
 class _Head(NamedTuple):
     name: str
     moment: float
+    streams: bytes
     settings: list[bytes]
 
 
@@ -155,8 +167,8 @@ def _checked_record(path: Path, kind: int, read: Callable[[], T]) -> T:
 
 
 def _head(parts: Sequence[bytes]) -> _Head:
-    name, moment, *settings = parts
-    return _Head(check_bandit(name.decode()), int(moment) / 1e6, settings)
+    name, moment, streams, *settings = parts
+    return _Head(check_bandit(name.decode()), int(moment) / 1e6, streams, settings)
 
 
 def _segment(parts: Sequence[bytes]) -> tuple[str, SegmentDump]:
@@ -169,6 +181,18 @@ def _segment(parts: Sequence[bytes]) -> tuple[str, SegmentDump]:
         types=(),
         time_ms=0,
     )
+
+
+def _without_stream_marks(dumped: SegmentDump) -> SegmentDump:
+    words = [word for pair in dumped.fields.items() for word in pair]
+    kept = _without(words, _STREAM_MARKS)
+    return replaced(dumped, fields=dict(zip(kept[::2], kept[1::2], strict=True)))
+
+
+def _without(words: Sequence[bytes], prefix: bytes) -> list[bytes]:
+    """Return names and values in turn, but for names that begin with `prefix`."""
+    pairs = zip(words[::2], words[1::2], strict=True)
+    return [word for pair in pairs if not pair[0].startswith(prefix) for word in pair]
 
 
 def _insist(call: library.Call, store: Store, bandit: str) -> None:

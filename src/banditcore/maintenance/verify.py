@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -20,7 +20,9 @@ from banditcore.events import MAX_AHEAD_S
 from banditcore.identifiers import check_bandit, check_segment
 from banditcore.maintenance.bandit_checks import check_checkpoints, check_settings
 from banditcore.maintenance.findings import Finding
-from banditcore.maintenance.segment_checks import KEY_TYPES, check_segment_dump
+from banditcore.maintenance.ownership import Ownership, is_of_stream, tag, tag_of
+from banditcore.maintenance.segment_checks import KEY_TYPES, Problem, check_segment_dump
+from banditcore.maintenance.stream_checks import check_passing, check_streams
 from banditcore.segments import GLOBAL, with_ancestors
 from banditcore.slate_format import decode
 from banditcore.store import keys, keyspace, publish
@@ -34,8 +36,10 @@ if TYPE_CHECKING:
 __all__ = ["VerifyReport", "verify_store"]
 
 _AT_ONCE = 32  # segments in memory
-_KINDS = {*KEY_TYPES, "c", "i", "p"}  # ends of the names of keys
-_KEY = re.compile(rb"(bc:\{[0-9a-f]{32}\}):(\w(?::[01])?)")
+_KEYS_AT_ONCE = 1000
+_PARTITION = re.compile(rb"\d{1,9}")
+_OFFSET = re.compile(rb"\d{1,16}")
+_STREAM_MARK = keys.mark_field("stream", "")  # then the partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,38 +147,58 @@ class _Verification:
         """Check one bandit."""
         segments = self.index(bandit)
         kept, problems = check_settings(self.store, bandit, is_needed=bool(segments))
-        for where, what, remedy, is_note in (*problems, *check_checkpoints(self.store, bandit)):
-            self.report(where, what, remedy, bandit=bandit, is_note=is_note)
+        self._report_all(bandit, (*problems, *check_checkpoints(self.store, bandit)))
         indexed = set(segments)
         paths = with_ancestors(segments)
         self.total += len(paths) - len(segments)
+        marks: dict[int, int] = {}
         for first in range(0, len(paths), _AT_ONCE):
             batch = paths[first : first + _AT_ONCE]
             for path, dumped in zip(batch, self._dumps(bandit, batch), strict=True):
                 self._check_dump(bandit, path, dumped, kept, indexed)
+                _note_marks(dumped, marks)
                 if dumped.types[4] == "string":
                     self._check_slates(bandit, path, dumped, segments)
                 self.done += 1
                 if self._progress is not None:
                     self._progress(self.done, self.total, f"{bandit} {path}".rstrip())
 
+        self._report_all(bandit, check_streams(self.store, bandit, marks))
+
+    def _report_all(self, bandit: str, problems: Iterable[Problem]) -> None:
+        for where, what, remedy, is_note in problems:
+            self.report(where, what, remedy, bandit=bandit, is_note=is_note)
+
     def other_keys(self, bandits: Sequence[str]) -> None:
-        """Find the keys that belong to nobody."""
+        """Find the keys that belong to nobody; check those of producers and jobs."""
         strangers = list(self._strangers(self._owned(bandits)))
+        owned = Ownership()
         if strangers:
             # What was made since the indexes were read is no stranger.
-            strangers = self._still_there(strangers, self._owned(self._quietly(self.bandits)))
+            owned = self._owned(self._quietly(self.bandits))
+            strangers = self._still_there(strangers, owned)
+        uncounted = {bandit for name in strangers if (bandit := owned.bandit_of_unknown(name))}
+        damaged = {finding.where for finding in self.findings}  # and said so
+        for bandit in sorted(uncounted):
+            if keys.of_bandit(bandit).streams in damaged:
+                continue
+            self.report(
+                keys.of_bandit(bandit).streams,
+                "does not say how many partitions its streams have, and there are some",
+                "HSET its partitions to what producers were told; or start a producer",
+                bandit=bandit,
+            )
+        strangers = [name for name in strangers if owned.bandit_of_unknown(name) is None]
         # All keys with one hash tag are one finding; each of no known kind is one of its own.
-        for _, found in groupby(sorted(strangers), lambda name: _tag_of_stranger(name) or name):
+        for _, found in groupby(sorted(strangers), lambda name: tag_of(name) or name):
             self._report_strangers(list(found))
 
-    def _owned(self, bandits: Sequence[str]) -> set[bytes]:
-        """Return what the indexes account for: keys of bandits, hash tags of segments."""
-        owned = {keys.BANDITS.encode()}
+    def _owned(self, bandits: Sequence[str]) -> Ownership:
+        """Return what the indexes account for."""
+        owned = Ownership()
         for bandit in bandits:
-            owned |= {key.encode() for key in keys.of_bandit(bandit)}
             paths = with_ancestors(self._quietly(partial(self.index, bandit)))
-            owned |= {_tag(keys.of_segment(bandit, path).state).encode() for path in paths}
+            owned.add(self.store, bandit, paths)
         return owned
 
     def _quietly(self, read: Callable[[], list[str]]) -> list[str]:
@@ -183,27 +207,41 @@ class _Verification:
         del self.findings[before:]  # they were reported when it was read first
         return found
 
-    def _strangers(self, owned: set[bytes]) -> Iterator[bytes]:
+    def _strangers(self, owned: Ownership) -> Iterator[bytes]:
+        passing: list[bytes] = []
         for name in keyspace.scan(self.store):
             self.keys += 1
-            if not _is_owned(name, owned):
+            if not owned.has(name):
                 yield name
+            elif owned.is_passing(name):
+                passing.append(name)
+                if len(passing) == _KEYS_AT_ONCE:
+                    self._check_passing(passing)
+                    passing.clear()
+        self._check_passing(passing)
 
-    def _still_there(self, names: Sequence[bytes], owned: set[bytes]) -> list[bytes]:
+    def _check_passing(self, names: Sequence[bytes]) -> None:
+        for where, what, remedy, is_note in check_passing(self.store, names):
+            self.report(where, what, remedy, is_note=is_note)
+
+    def _still_there(self, names: Sequence[bytes], owned: Ownership) -> list[bytes]:
         exist = keyspace.existing(self.store, names)
         return [
             name
             for name, exists in zip(names, exist, strict=True)
-            if exists and not _is_owned(name, owned)
+            if exists and not owned.has(name)
         ]
 
     def _report_strangers(self, names: Sequence[bytes]) -> None:
         shown = ", ".join(name.decode(errors="backslashreplace") for name in names)
-        if not _tag_of_stranger(names[0]):
+        if not tag_of(names[0]):
             self.report(shown, "is of no known kind", "remove it, if nothing else uses it")
-        else:
-            what = "belongs to no bandit or segment of the index"
-            self.report(shown, what, "remove it, or import an export of its bandit")
+            return
+        what = "belongs to no bandit or segment of the index"
+        remedy = "remove it, or import an export of its bandit"
+        if any(map(is_of_stream, names)):
+            remedy = "start a producer of its bandit, so that its events are applied; or remove it"
+        self.report(shown, what, remedy)
 
     def _members(self, key: str, check: Callable[[object], str], bandit: str | None) -> list[str]:
         """Return the valid names in an index."""
@@ -234,14 +272,14 @@ class _Verification:
         kept: Settings | None,
         indexed: set[str],
     ) -> None:
-        tag = _tag(keys.of_segment(bandit, path).state)
+        prefix = tag(keys.of_segment(bandit, path).state)
         for where, what, remedy, is_note in check_segment_dump(dumped, kept):
-            place = f"{tag}:{where}" if where in KEY_TYPES else f"{tag}:s {where}"
+            place = f"{prefix}:{where}" if where in KEY_TYPES else f"{prefix}:s {where}"
             self.report(place, what, remedy, bandit=bandit, segment=path, is_note=is_note)
         # An ancestor that came to be since the index was read is in it by now.
         if dumped.fields and path not in indexed and path not in self._index_now(bandit):
             self.report(
-                f"{tag}:s", "has counts, but the index does not name it",
+                f"{prefix}:s", "has counts, but the index does not name it",
                 f"SADD it to {keys.of_bandit(bandit).segments}", bandit=bandit, segment=path,
             )  # fmt: skip
 
@@ -288,22 +326,15 @@ def _below(segments: Sequence[str], path: str) -> Sequence[str]:
     return segments[bisect_left(segments, f"{path}/") : bisect_left(segments, f"{path}0")]
 
 
-def _tag(key: str) -> str:
-    """Return a key's name as far as its hash tag."""
-    return key[: key.index("}") + 1]
-
-
-def _tag_of_stranger(name: bytes) -> bytes:
-    """Return a key's name as far as its hash tag; b"" if it is of no known kind."""
-    match = _KEY.fullmatch(name)
-    return match[1] if match and match[2].decode() in _KINDS else b""
-
-
-def _is_owned(name: bytes, owned: Set[bytes]) -> bool:
-    match = _KEY.fullmatch(name)
-    if match is not None and match[2].decode() in KEY_TYPES and match[1] in owned:
-        return True
-    return name in owned
+def _note_marks(dumped: SegmentDump, marks: dict[int, int]) -> None:
+    """Raise the highest marks of the partitions of streams to those of a segment."""
+    for field, value in dumped.fields.items():
+        partition = field.removeprefix(_STREAM_MARK.encode())
+        offset = value.partition(b" ")[2]
+        # What is no mark is a finding of its own.
+        if partition != field and _PARTITION.fullmatch(partition) and _OFFSET.fullmatch(offset):
+            number = int(partition)
+            marks[number] = max(marks.get(number, -1), int(offset))
 
 
 def _arms(dumped: SegmentDump) -> list[str]:

@@ -38,7 +38,7 @@ class BanditKeys(NamedTuple):
     settings: str  # hash: half-life and window, as first given
     segments: str  # set: every segment path that was ever written
     checkpoints: str  # hash: source -> how far it was read
-    streams: str  # hash: how many partitions its streams of events have
+    streams: str  # hash: number of partitions and identity of its streams of events
 
 
 class SegmentKeys(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from banditcore.store.transport import Command
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
 
-__all__ = ["DEFAULT", "MOST", "agree", "change", "load", "partition_of"]
+__all__ = ["DEFAULT", "MOST", "agree", "change", "identity", "load", "partition_of"]
 
 DEFAULT = 4
 """Partitions of a bandit whose first user does not say."""
@@ -27,6 +28,7 @@ MOST = 1024
 """The most partitions of a bandit."""
 
 _FIELD = "partitions"
+_IDENTITY = "id"
 
 
 def partition_of(segment: str, partitions: int) -> int:
@@ -50,6 +52,17 @@ def load(store: Store, bandit: str) -> int | None:
     return stored
 
 
+def identity(store: Store, bandit: str) -> bytes:
+    """Return what no other streams have, of this bandit or another; b"" before the first producer.
+
+    Marks of streams mean something for the streams of the same identity only.
+    """
+    key = keys.of_bandit(bandit).streams
+    [raw] = store.replies([Command(key, ("HGET", key, _IDENTITY))])
+    found: bytes = raw or b""
+    return found
+
+
 def agree(store: Store, bandit: str, wanted: int | None = None) -> int:
     """Return how many partitions are in force: the wanted ones, or 4, if there are none yet.
 
@@ -69,6 +82,7 @@ def agree(store: Store, bandit: str, wanted: int | None = None) -> int:
         [
             # The workers look there for bandits that have events.
             Command(keys.BANDITS, ("SADD", keys.BANDITS, bandit)),
+            Command(key, ("HSETNX", key, _IDENTITY, uuid.uuid4().hex)),
             Command(key, ("HSETNX", key, _FIELD, number)),
         ]
     )

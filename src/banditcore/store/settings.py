@@ -63,7 +63,14 @@ def load(store: Store, bandit: str) -> Settings | None:
 
 
 def save(store: Store, bandit: str, settings: Settings) -> None:
-    """Replace a bandit's settings. Segments that exist keep theirs until they are changed."""
+    """Replace a bandit's settings. Segments that exist keep theirs until they are changed.
+
+    Raises
+    ------
+    ConfigurationConflictError
+        While the bandit is being imported.
+    """
+    load(store, bandit)
     key = keys.of_bandit(bandit).settings
     fields = [text for field in _fields(settings).items() for text in field]
     store.replies([Command(key, ("HSET", key, *fields))])

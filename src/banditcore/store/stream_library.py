@@ -16,6 +16,7 @@ __all__ = [
     "lease_release",
     "lease_renew",
     "read",
+    "survey",
     "trim",
 ]
 
@@ -34,6 +35,11 @@ def read(keys: PartitionKeys, *, after: int, events: int, entries: int) -> Call:
     """Read entries beyond an offset."""
     arguments = (after, events, entries)
     return Call("read", (keys.stream, keys.offsets), arguments, writes=False, file=FILE)
+
+
+def survey(keys: PartitionKeys, *, after: bytes, entries: int) -> Call:
+    """Read what entries say of themselves."""
+    return Call("survey", (keys.stream,), (after, entries), writes=False, file=FILE)
 
 
 def trim(keys: PartitionKeys, *, applied: int, retain_us: int) -> Call:

@@ -133,6 +133,21 @@ local function read(keys, args)
   end
 end
 
+-- survey(keys: stream; args: after, entries) -> {id, before, bytes, ...}
+-- What entries beyond the id `after`, "" for all, say of themselves: how many events came before
+-- them, and how long their bodies are; "" for what one lacks. Writes nothing.
+local function survey(keys, args)
+  local reply = {}
+  local start = args[1] == '' and '-' or '(' .. args[1]
+  for _, entry in ipairs(redis.call('XRANGE', keys[1], start, '+', 'COUNT', args[2])) do
+    local body = value(entry, 'b')
+    reply[#reply + 1] = entry[1]
+    reply[#reply + 1] = value(entry, 't') or ''
+    reply[#reply + 1] = body and decimal(#body) or ''
+  end
+  return reply
+end
+
 -- trim(keys: stream, offsets; args: applied, retain_us) -> {OK, removed}
 -- Notes that everything up to offset `applied` is applied, and removes entries of which that is
 -- true and whose first offset is older than `retain_us` microseconds.
@@ -234,6 +249,7 @@ end
 
 redis.register_function('@LIBRARY@_append', append)
 redis.register_function({ function_name = '@LIBRARY@_read', callback = read, flags = { 'no-writes' } })
+redis.register_function({ function_name = '@LIBRARY@_survey', callback = survey, flags = { 'no-writes' } })
 redis.register_function('@LIBRARY@_trim', trim)
 redis.register_function('@LIBRARY@_advance', advance)
 redis.register_function('@LIBRARY@_dead_letter', dead_letter)

@@ -31,6 +31,7 @@ __all__ = [
     "append",
     "dead_letter",
     "dead_letters",
+    "letter_of",
     "states",
     "trim",
 ]
@@ -364,7 +365,7 @@ def dead_letters(
     key = keys.of_partition(bandit, partition).dead
     words = ("ZRANGEBYSCORE", key, f"({after}", "+inf", "LIMIT", 0, limit)
     [raw] = store.replies([Command(key, words)])
-    return [_letter(member) for member in raw]
+    return [letter_of(member) for member in raw]
 
 
 def states(store: Store, bandit: str, partitions: Sequence[int]) -> list[StreamState]:
@@ -420,7 +421,8 @@ def _entry(name: bytes, body: bytes) -> Entry:
     return Entry(int(first), int(count), body)
 
 
-def _letter(member: bytes) -> DeadLetter:
+def letter_of(member: bytes) -> DeadLetter:
+    """Read the stored form of a dead letter; raises CorruptDataError when it is none."""
     try:
         offset, size = _LETTER.unpack_from(member)
         start = _LETTER.size + size

@@ -1,0 +1,95 @@
+"""Tells whose key each one of a store is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from banditcore.store import keys, partitions
+from banditcore.store.connect import Store
+from banditcore.store.stream_removal import known_partitions
+
+__all__ = ["Ownership", "is_of_stream", "tag", "tag_of"]
+
+_KEY = re.compile(
+    rb"(bc:\{[0-9a-f]{32}\}):(?:([abs]|w:[01])|([ciqp])|([xodl])|([eln]):[0-9a-f]{32})"
+)
+_SEGMENT, _BANDIT, _PARTITION, _PASSING = 2, 3, 4, 5
+
+
+class Ownership:
+    """What the indexes account for.
+
+    Attributes
+    ----------
+    unknown : dict of bytes to str
+        Hash tags of what may be partitions of bandits of which the store does not say, any more,
+        how many there are; with the bandit.
+    """
+
+    def __init__(self) -> None:
+        self._names = {keys.BANDITS.encode()}
+        self._bandits: set[bytes] = set()
+        self._segments: set[bytes] = set()
+        self._partitions: set[bytes] = set()
+        self.unknown: dict[bytes, str] = {}
+
+    def add(self, store: Store, bandit: str, paths: Iterable[str]) -> None:
+        """Account for a bandit with its segments and streams."""
+        of_bandit = keys.of_bandit(bandit)
+        self._names |= {key.encode() for key in of_bandit}
+        self._bandits.add(tag(of_bandit.settings).encode())
+        self._segments |= {tag(keys.of_segment(bandit, path).state).encode() for path in paths}
+        number = known_partitions(store, bandit)
+        tags = [
+            tag(keys.of_partition(bandit, partition).stream).encode()
+            for partition in range(number or partitions.MOST)
+        ]
+        if number:
+            self._partitions.update(tags)
+        else:
+            self.unknown.update(dict.fromkeys(tags, bandit))
+
+    def has(self, name: bytes) -> bool:
+        """Tell whether a key belongs to a bandit."""
+        match = _KEY.fullmatch(name)
+        if match is None or name in self._names:
+            return name in self._names
+        found = match[1]
+        if match[_SEGMENT]:
+            return found in self._segments
+        if match[_PARTITION] or match[_PASSING] == b"e":
+            return found in self._partitions
+        return bool(match[_PASSING]) and found in self._bandits
+
+    def bandit_of_unknown(self, name: bytes) -> str | None:
+        """Return whose partition a key may be of, where the store does not say how many there are.
+
+        None for what is no key of a partition, or of no bandit.
+        """
+        match = _KEY.fullmatch(name)
+        if match is None or not (match[_PARTITION] or match[_PASSING] == b"e"):
+            return None
+        return self.unknown.get(match[1])
+
+    def is_passing(self, name: bytes) -> bool:
+        """Tell whether it is a producer's, a job's lease, or the presence of workers."""
+        match = _KEY.fullmatch(name)
+        return match is not None and bool(match[_PASSING])
+
+
+def tag(key: str) -> str:
+    """Return a key's name as far as its hash tag."""
+    return key[: key.index("}") + 1]
+
+
+def tag_of(name: bytes) -> bytes:
+    """Return a key's name as far as its hash tag; b"" if it is of no known kind."""
+    match = _KEY.fullmatch(name)
+    return match[1] if match else b""
+
+
+def is_of_stream(name: bytes) -> bool:
+    """Tell whether a key's name is one of a partition or of its producers."""
+    match = _KEY.fullmatch(name)
+    return match is not None and bool(match[_PARTITION] or match[_PASSING] == b"e")
