@@ -83,14 +83,14 @@ def test_the_round_trip_is_exact(any_store: Store, tmp_path) -> None:
     assert verify_store(any_store).findings == ()
 
 
-def test_slates_are_made_again_not_exported(store: Store, tmp_path) -> None:
-    bandit, file = filled(store, tmp_path), tmp_path / "home.bce"
+def test_slates_are_made_again_not_exported(any_store: Store, tmp_path) -> None:
+    bandit, file = filled(any_store, tmp_path), tmp_path / "home.bce"
     bandit.refresh(depth=3, slates=3)
     export_bandit(bandit, file)
-    emptied(store)
-    import_bandit(store, file)
-    assert not store.client.exists(keys.of_segment("home", "").blob)
-    assert len(Bandit("home", store).refresh(depth=3, slates=3).published) == 6
+    emptied(any_store)
+    import_bandit(any_store, file)
+    assert not any_store.client.exists(keys.of_segment("home", "").blob)
+    assert len(Bandit("home", any_store).refresh(depth=3, slates=3).published) == 6
 
 
 def test_under_another_name_in_another_store(store: Store, tmp_path) -> None:
@@ -114,19 +114,21 @@ def test_under_another_name_in_another_store(store: Store, tmp_path) -> None:
         assert everything(other) == before
 
 
-def test_what_was_counted_before_the_export_is_not_counted_again(store: Store, tmp_path) -> None:
+def test_what_was_counted_before_the_export_is_not_counted_again(
+    any_store: Store, tmp_path
+) -> None:
     log, file = tmp_path / "log.csv", tmp_path / "home.bce"
     log.write_text("segment,arm,reward,time\n" + f"IN,a,1,{NOW}\nUS,b,0,{NOW}\n" * 10)
-    bandit = Bandit("home", store)
+    bandit = Bandit("home", any_store)
     ingest_log(bandit, EventLog(log))
     assert bandit.record("IN", "a", event_id="7") == Applied(1, 0, 0)
     export_bandit(bandit, file)
     with log.open("a") as lines:
         lines.write(f"IN,a,1,{NOW}\nNEW,c,1,{NOW}\n")
-    ingest_log(bandit, EventLog(log))  # after the export: lost with the store
-    emptied(store)
-    import_bandit(store, file)
-    bandit = Bandit("home", store)
+    ingest_log(bandit, EventLog(log))  # after the export: lost with the any_store
+    emptied(any_store)
+    import_bandit(any_store, file)
+    bandit = Bandit("home", any_store)
     report = ingest_log(bandit, EventLog(log))
     assert (report.applied, report.duplicate) == (2, 0)  # the checkpoint came along
     report = ingest_log(bandit, EventLog(log), rescan=True)
@@ -136,9 +138,9 @@ def test_what_was_counted_before_the_export_is_not_counted_again(store: Store, t
     assert table(bandit.counts("NEW")) == {"c": (1, 1)}
 
 
-def test_a_writer_that_goes_on_is_not_torn(store: Store, tmp_path) -> None:
+def test_a_writer_that_goes_on_is_not_torn(any_store: Store, tmp_path) -> None:
     """Each update adds one trial and moves the mark by one: in a file both are of one moment."""
-    bandit, mark, file = Bandit("home", store), keys.mark_field("s", "0"), tmp_path / "home.bce"
+    bandit, mark, file = Bandit("home", any_store), keys.mark_field("s", "0"), tmp_path / "home.bce"
     stop, started = threading.Event(), threading.Event()
 
     def write() -> None:
@@ -160,10 +162,10 @@ def test_a_writer_that_goes_on_is_not_torn(store: Store, tmp_path) -> None:
         for number in range(10):
             export_bandit(bandit, file)
             name = f"copy {number}"
-            import_bandit(store, file, name=name)
-            [dumped] = dump(store, name, ["IN"])
+            import_bandit(any_store, file, name=name)
+            [dumped] = dump(any_store, name, ["IN"])
             offset = int(dumped.fields[mark.encode()].split()[1])
-            assert table(Bandit(name, store).counts("IN")) == {"a": (offset, offset)}
+            assert table(Bandit(name, any_store).counts("IN")) == {"a": (offset, offset)}
             moments.append(offset)
     finally:
         stop.set()
@@ -171,87 +173,91 @@ def test_a_writer_that_goes_on_is_not_torn(store: Store, tmp_path) -> None:
     assert moments[-1] > moments[0]  # it did go on
 
 
-def test_a_bandit_that_exists_is_kept_unless_it_is_to_be_replaced(store: Store, tmp_path) -> None:
-    bandit, file = filled(store, tmp_path), tmp_path / "home.bce"
+def test_a_bandit_that_exists_is_kept_unless_it_is_to_be_replaced(
+    any_store: Store, tmp_path
+) -> None:
+    bandit, file = filled(any_store, tmp_path), tmp_path / "home.bce"
     export_bandit(bandit, file)
-    wanted = contents(store)
+    wanted = contents(any_store)
     bandit.record("IN/m", "later")
     bandit.record("LATER", "a")
-    before = contents(store)
+    before = contents(any_store)
     with pytest.raises(ConfigurationConflictError, match="replace it, or import under another"):
-        import_bandit(store, file)
-    assert contents(store) == before
-    import_bandit(store, file, replace=True)
-    assert contents(store) == wanted
-    forget_bandit(store, "home")
-    Bandit("home", store)._settings()  # settings without segments: empty
-    import_bandit(store, file)
-    assert contents(store) == wanted
+        import_bandit(any_store, file)
+    assert contents(any_store) == before
+    import_bandit(any_store, file, replace=True)
+    assert contents(any_store) == wanted
+    forget_bandit(any_store, "home")
+    Bandit("home", any_store)._settings()  # settings without segments: empty
+    import_bandit(any_store, file)
+    assert contents(any_store) == wanted
 
 
-def test_an_import_that_fails_half_way_is_out_of_sight_and_goes_on(store: Store, tmp_path) -> None:
-    bandit, file = filled(store, tmp_path), tmp_path / "home.bce"
+def test_an_import_that_fails_half_way_is_out_of_sight_and_goes_on(
+    any_store: Store, tmp_path
+) -> None:
+    bandit, file = filled(any_store, tmp_path), tmp_path / "home.bce"
     export_bandit(bandit, file)
-    wanted = contents(store)
-    emptied(store)
+    wanted = contents(any_store)
+    emptied(any_store)
 
     def fail(done: int, total: int, where: str) -> None:
         if done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        import_bandit(store, file, progress=fail)
-    writer = Bandit("home", store)
+        import_bandit(any_store, file, progress=fail)
+    writer = Bandit("home", any_store)
     assert writer.segments() == []
     # Nobody can add to what is half there, or take it for the whole.
     with pytest.raises(ConfigurationConflictError, match="being imported"):
         writer.record("US", "x")
     with pytest.raises((PartlyAppliedError, ConfigurationConflictError), match="being imported"):
         bandit.record("US", "x")  # agreed on its settings before
-    assert not verify_store(store).is_clean
-    import_bandit(store, file)
-    assert {key: value for key, value in contents(store).items() if key in wanted} == wanted
-    assert verify_store(store).findings == ()
+    assert not verify_store(any_store).is_clean
+    import_bandit(any_store, file)
+    assert {key: value for key, value in contents(any_store).items() if key in wanted} == wanted
+    assert verify_store(any_store).findings == ()
     assert writer.record("US", "x") == Applied(1, 0, 0)
 
 
-def test_the_later_of_two_imports_wins(store: Store, tmp_path) -> None:
-    bandit, file = filled(store, tmp_path), tmp_path / "home.bce"
+def test_the_later_of_two_imports_wins(any_store: Store, tmp_path) -> None:
+    bandit, file = filled(any_store, tmp_path), tmp_path / "home.bce"
     export_bandit(bandit, file)
-    wanted = contents(store)
-    emptied(store)
+    wanted = contents(any_store)
+    emptied(any_store)
 
     def overtake(done: int, total: int, where: str) -> None:
         if done == total:
-            import_bandit(store, file)
+            import_bandit(any_store, file)
 
     with pytest.raises(ConfigurationConflictError, match="another import"):
-        import_bandit(store, file, progress=overtake)
-    assert contents(store) == wanted
+        import_bandit(any_store, file, progress=overtake)
+    assert contents(any_store) == wanted
 
 
-def test_one_import_does_not_end_another(store: Store, tmp_path) -> None:
-    bandit, file = filled(store, tmp_path), tmp_path / "home.bce"
+def test_one_import_does_not_end_another(any_store: Store, tmp_path) -> None:
+    bandit, file = filled(any_store, tmp_path), tmp_path / "home.bce"
     export_bandit(bandit, file)
-    emptied(store)
+    emptied(any_store)
 
     def begin_again(done: int, total: int, where: str) -> None:
         if done == total:
-            library.run(store, [library.begin_import(keys.of_bandit("home"), token=b"other")])
+            library.run(any_store, [library.begin_import(keys.of_bandit("home"), token=b"other")])
 
     with pytest.raises(ConfigurationConflictError, match="another import"):
-        import_bandit(store, file, progress=begin_again)
-    assert Bandit("home", store).segments() == []
+        import_bandit(any_store, file, progress=begin_again)
+    assert Bandit("home", any_store).segments() == []
 
 
-def test_a_window_whose_time_is_over_stays_away(store: Store, tmp_path) -> None:
-    bandit = filled(store, tmp_path)
-    [dumped] = dump(store, "home", [ODD])
+def test_a_window_whose_time_is_over_stays_away(any_store: Store, tmp_path) -> None:
+    bandit = filled(any_store, tmp_path)
+    [dumped] = dump(any_store, "home", [ODD])
     late = dataclasses.replace(dumped, expiries=(1, 1), digests=(b"e" * 16, b"o" * 16))
-    restore(store, "home", ODD, late)
-    assert not store.client.exists(keys.of_segment("home", ODD).even)
-    assert not store.client.exists(keys.of_segment("home", ODD).odd)
-    assert verify_store(store).is_clean
+    restore(any_store, "home", ODD, late)
+    assert not any_store.client.exists(keys.of_segment("home", ODD).even)
+    assert not any_store.client.exists(keys.of_segment("home", ODD).odd)
+    assert verify_store(any_store).is_clean
     assert bandit.record(ODD, ODD, event_id="7") == Applied(1, 0, 0)
 
 
@@ -294,10 +300,12 @@ def test_every_flipped_bit_is_refused(small: bytes, tmp_path) -> None:
             read(path, bytes(flipped))
 
 
-def test_records_that_are_left_out_doubled_or_swapped_are_refused(store: Store, tmp_path) -> None:
+def test_records_that_are_left_out_doubled_or_swapped_are_refused(
+    any_store: Store, tmp_path
+) -> None:
     """Each record's own checksum is right; that of the whole, or the order, is not."""
     path = tmp_path / "x"
-    bandit = Bandit("h", store)
+    bandit = Bandit("h", any_store)
     bandit.record_batch({"segment": ["I", "U"], "arm": ["a", "a"], "reward": [1, 0]})
     export_bandit(bandit, path)
     whole = path.read_bytes()
@@ -320,16 +328,16 @@ def test_records_that_are_left_out_doubled_or_swapped_are_refused(store: Store, 
 
 
 @pytest.mark.parametrize("cut", [40, -1])
-def test_a_damaged_file_changes_nothing(store: Store, small: bytes, tmp_path, cut: int) -> None:
+def test_a_damaged_file_changes_nothing(any_store: Store, small: bytes, tmp_path, cut: int) -> None:
     path = tmp_path / "x"
     path.write_bytes(small[:cut])
-    Bandit("h", store).record("I", "b")
-    before = contents(store)
+    Bandit("h", any_store).record("I", "b")
+    before = contents(any_store)
     with pytest.raises(InvalidValueError, match="cut"):
-        import_bandit(store, path, replace=True)
-    assert contents(store) == before
+        import_bandit(any_store, path, replace=True)
+    assert contents(any_store) == before
     with pytest.raises(FileNotFoundError):
-        import_bandit(store, tmp_path / "none")
+        import_bandit(any_store, tmp_path / "none")
 
 
 def test_another_schema_and_another_file_are_named(small: bytes, tmp_path) -> None:
@@ -340,8 +348,8 @@ def test_another_schema_and_another_file_are_named(small: bytes, tmp_path) -> No
         read(path, b"segment,arm,reward\n")
 
 
-def test_a_failed_export_leaves_the_old_file(store: Store, tmp_path) -> None:
-    bandit = filled(store, tmp_path)
+def test_a_failed_export_leaves_the_old_file(any_store: Store, tmp_path) -> None:
+    bandit = filled(any_store, tmp_path)
     directory = tmp_path / "files"
     directory.mkdir()
     file = directory / "home.bce"
@@ -354,31 +362,31 @@ def test_a_failed_export_leaves_the_old_file(store: Store, tmp_path) -> None:
     bandit.record("", "more")
     with pytest.raises(KeyboardInterrupt):
         export_bandit(bandit, file, progress=fail)
-    store.client.delete(keys.of_segment("home", ODD).arms)
-    store.client.rpush(keys.of_segment("home", ODD).arms, "x")
+    any_store.client.delete(keys.of_segment("home", ODD).arms)
+    any_store.client.rpush(keys.of_segment("home", ODD).arms, "x")
     with pytest.raises(CorruptDataError, match="run verify"):
         export_bandit(bandit, file)
-    store.client.function_flush()
+    any_store.client.function_flush()
     with pytest.raises(InvalidValueError, match="no such bandit"):
-        export_bandit(Bandit("hone", store), file)
+        export_bandit(Bandit("hone", any_store), file)
     assert file.read_bytes() == before
     assert list(directory.iterdir()) == [file]
     with pytest.raises(FileNotFoundError):
         export_bandit(bandit, tmp_path / "none" / "home.bce")
 
 
-def test_what_is_no_digest_stops_an_export(store: Store, tmp_path) -> None:
-    bandit = filled(store, tmp_path)
+def test_what_is_no_digest_stops_an_export(any_store: Store, tmp_path) -> None:
+    bandit = filled(any_store, tmp_path)
     of = keys.of_segment("home", ODD)
     for key in (of.even, of.odd):
-        store.client.sadd(key, b"x")
+        any_store.client.sadd(key, b"x")
     with pytest.raises(CorruptDataError, match="no digests"):
         export_bandit(bandit, tmp_path / "home.bce")
 
 
-def test_large_windows_and_many_chunks_come_back(store: Store, tmp_path) -> None:
+def test_large_windows_and_many_chunks_come_back(any_store: Store, tmp_path) -> None:
     """More digests and fields than a script can pass on at once."""
-    bandit, file, n = Bandit("home", store), tmp_path / "home.bce", 2500
+    bandit, file, n = Bandit("home", any_store), tmp_path / "home.bce", 2500
     columns = {
         "segment": ["IN"] * n,
         "arm": [f"arm {i}" for i in range(n)],
@@ -387,15 +395,15 @@ def test_large_windows_and_many_chunks_come_back(store: Store, tmp_path) -> None
     }
     bandit.record_batch(columns)
     state = keys.of_segment("home", "IN").state
-    store.client.hset(
+    any_store.client.hset(
         state, mapping={keys.mark_field("s", str(i)): f"1 {i}" for i in range(1, 1200)}
     )
     export_bandit(bandit, file)
-    before = contents(store)
-    emptied(store)
-    import_bandit(store, file)
-    assert contents(store) == before
-    assert Bandit("home", store).record_batch(columns) == Applied(0, n, 0)
+    before = contents(any_store)
+    emptied(any_store)
+    import_bandit(any_store, file)
+    assert contents(any_store) == before
+    assert Bandit("home", any_store).record_batch(columns) == Applied(0, n, 0)
 
 
 def test_a_store_that_goes_away_stops_an_import(tmp_path) -> None:

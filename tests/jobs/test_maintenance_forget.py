@@ -84,8 +84,8 @@ def test_a_bandit_begins_anew_with_a_writer_that_knew_it(any_store: Store, tmp_p
     assert verify_store(any_store).is_clean
 
 
-def test_a_bandit_that_is_written_to_meanwhile_stays_whole(store: Store, monkeypatch) -> None:
-    bandit = filled(store)
+def test_a_bandit_that_is_written_to_meanwhile_stays_whole(any_store: Store, monkeypatch) -> None:
+    bandit = filled(any_store)
     remove = index.remove
 
     def and_then_a_writer(*given: object) -> None:
@@ -94,18 +94,18 @@ def test_a_bandit_that_is_written_to_meanwhile_stays_whole(store: Store, monkeyp
 
     monkeypatch.setattr(index, "remove", and_then_a_writer)
     with pytest.raises(ConfigurationConflictError, match="stop its writers"):
-        forget_bandit(store, "home")
+        forget_bandit(any_store, "home")
     assert bandit.segments() == ["NEW"]
     assert table(bandit.counts("", descendants=True)) == {"a": (1, 0)}
-    assert verify_store(store).is_clean
+    assert verify_store(any_store).is_clean
     monkeypatch.undo()
-    forget_bandit(store, "home")
-    assert everything(store) == {}
+    forget_bandit(any_store, "home")
+    assert everything(any_store) == {}
 
 
-def test_a_writer_that_begins_anew_keeps_the_bandit_in_sight(store: Store, monkeypatch) -> None:
+def test_a_writer_that_begins_anew_keeps_the_bandit_in_sight(any_store: Store, monkeypatch) -> None:
     """It writes after all is removed, and before the name leaves the index."""
-    bandit = filled(store)
+    bandit = filled(any_store)
     withdraw = index.withdraw
 
     def after_a_writer(*given: object) -> None:
@@ -113,10 +113,10 @@ def test_a_writer_that_begins_anew_keeps_the_bandit_in_sight(store: Store, monke
         withdraw(*given)
 
     monkeypatch.setattr(index, "withdraw", after_a_writer)
-    forget_bandit(store, "home")
-    assert index.bandits(store) == ["home"]
+    forget_bandit(any_store, "home")
+    assert index.bandits(any_store) == ["home"]
     assert bandit.segments() == ["NEW"]
-    assert verify_store(store).is_clean
+    assert verify_store(any_store).is_clean
 
 
 # --- segments ------------------------------------------------------------------------------------
@@ -142,9 +142,9 @@ def test_a_segment_alone_or_with_those_below(any_store: Store) -> None:
     assert set(left) == {b"bc:bandits", keys.of_bandit("home").settings.encode()}
 
 
-def test_only_what_is_stored_can_be_forgotten(store: Store) -> None:
-    bandit = filled(store)
-    before = everything(store)
+def test_only_what_is_stored_can_be_forgotten(any_store: Store) -> None:
+    bandit = filled(any_store)
+    before = everything(any_store)
     for path in ("", "U", "IN/m/ne"):
         if path:
             with pytest.raises(InvalidValueError, match="nothing is stored there"):
@@ -152,7 +152,7 @@ def test_only_what_is_stored_can_be_forgotten(store: Store) -> None:
     with pytest.raises(InvalidValueError, match="no empty part"):
         forget_segment(bandit, "IN/")
     assert forget_segment(bandit, "IN", descendants=True, dry_run=True).segments
-    assert everything(store) == before
+    assert everything(any_store) == before
 
 
 def test_a_writer_goes_on_with_a_new_segment(any_store: Store) -> None:
@@ -197,20 +197,20 @@ def test_with_its_marks_kept_a_segment_counts_nothing_again(any_store: Store, tm
     assert table(bandit.counts("IN")) == {"b": (1, 0)}
 
 
-def test_marks_of_a_damaged_segment_cannot_be_kept(store: Store) -> None:
-    bandit = filled(store)
-    store.client.hset(keys.of_segment("home", "IN").state, "v", "x")
-    before = everything(store)
+def test_marks_of_a_damaged_segment_cannot_be_kept(any_store: Store) -> None:
+    bandit = filled(any_store)
+    any_store.client.hset(keys.of_segment("home", "IN").state, "v", "x")
+    before = everything(any_store)
     with pytest.raises(CorruptDataError, match="forget them too"):
         forget_segment(bandit, "IN", keep_marks=True)
-    assert everything(store) == before
+    assert everything(any_store) == before
     forget_segment(bandit, "IN")
-    assert verify_store(store).is_clean
+    assert verify_store(any_store).is_clean
 
 
-def test_the_first_counts_of_an_ancestor_are_not_taken_along(store: Store, monkeypatch) -> None:
+def test_the_first_counts_of_an_ancestor_are_not_taken_along(any_store: Store, monkeypatch) -> None:
     """A writer gives it some after the index was read."""
-    bandit = Bandit("home", store)
+    bandit = Bandit("home", any_store)
     bandit.record("IN/m", "a")
     bandit.refresh(depth=1, slates=1)
     withdraw = publish.withdraw
@@ -220,16 +220,18 @@ def test_the_first_counts_of_an_ancestor_are_not_taken_along(store: Store, monke
         withdraw(*given)
 
     monkeypatch.setattr(publish, "withdraw", after_a_writer)
-    forget_segment(Bandit("home", store), "IN/m")
+    forget_segment(Bandit("home", any_store), "IN/m")
     assert bandit.segments() == ["IN"]
     assert table(bandit.counts("IN")) == {"new": (1, 0)}
-    assert published(store, "IN") is published(store, "") is None
-    assert verify_store(store).is_clean
+    assert published(any_store, "IN") is published(any_store, "") is None
+    assert verify_store(any_store).is_clean
 
 
-def test_a_writer_between_the_steps_keeps_its_segment_in_sight(store: Store, monkeypatch) -> None:
+def test_a_writer_between_the_steps_keeps_its_segment_in_sight(
+    any_store: Store, monkeypatch
+) -> None:
     """It makes the segment anew after it was removed, and before it leaves the index."""
-    bandit = filled(store)
+    bandit = filled(any_store)
     remove = index.remove
 
     def after_a_writer(*given: object) -> None:
@@ -237,38 +239,38 @@ def test_a_writer_between_the_steps_keeps_its_segment_in_sight(store: Store, mon
         remove(*given)
 
     monkeypatch.setattr(index, "remove", after_a_writer)
-    forget_segment(Bandit("home", store), "IN/m")
+    forget_segment(Bandit("home", any_store), "IN/m")
     assert "IN/m" in bandit.segments()
     assert table(bandit.counts("IN/m")) == {"new": (1, 0)}
-    assert verify_store(store).is_clean
+    assert verify_store(any_store).is_clean
 
 
-def test_a_writer_whose_entry_is_taken_out_enters_it_again(store: Store, monkeypatch) -> None:
+def test_a_writer_whose_entry_is_taken_out_enters_it_again(any_store: Store, monkeypatch) -> None:
     """Its segment is forgotten after it entered it, and before it makes it."""
-    filled(store)
-    bandit, add, calls = Bandit("home", store), index.add, []
+    filled(any_store)
+    bandit, add, calls = Bandit("home", any_store), index.add, []
 
     def and_then_forget(*given: object) -> None:
         add(*given)
         calls.append(given)
         if len(calls) == 1:
-            forget_segment(Bandit("home", store), "IN/m")
+            forget_segment(Bandit("home", any_store), "IN/m")
 
     monkeypatch.setattr(index, "add", and_then_forget)
     bandit.record("IN/m", "new")
     assert "IN/m" in bandit.segments()
     assert table(bandit.counts("IN/m")) == {"new": (1, 0)}
-    assert verify_store(store).is_clean
+    assert verify_store(any_store).is_clean
 
 
-def test_beside_writers_an_update_is_gone_or_counted_whole(store: Store) -> None:
+def test_beside_writers_an_update_is_gone_or_counted_whole(any_store: Store) -> None:
     """Each batch adds one trial to every one of 200 arms, in two chunks: all have the same."""
     stop, failed = threading.Event(), []
     arms = [f"arm {i}" for i in range(200)]
     batch = {"segment": ["IN"] * 200, "arm": arms, "reward": [1] * 200}
 
     def write() -> None:
-        bandit = Bandit("home", store)
+        bandit = Bandit("home", any_store)
         try:
             while not stop.is_set():
                 assert bandit.record_batch(batch) == Applied(200, 0, 0)
@@ -280,7 +282,7 @@ def test_beside_writers_an_update_is_gone_or_counted_whole(store: Store) -> None
     for thread in threads:
         thread.start()
     try:
-        bandit = Bandit("home", store)
+        bandit = Bandit("home", any_store)
         for i in range(40):
             while not len(bandit.counts("IN")):
                 pass
@@ -293,7 +295,7 @@ def test_beside_writers_an_update_is_gone_or_counted_whole(store: Store) -> None
         for thread in threads:
             thread.join()
     assert not failed
-    assert verify_store(store).is_clean
+    assert verify_store(any_store).is_clean
 
 
 # --- arms ----------------------------------------------------------------------------------------
@@ -326,26 +328,26 @@ def test_an_arm_goes_everywhere_and_from_the_slates(any_store: Store) -> None:
         forget_arm(bandit, "a")
 
 
-def test_an_arm_of_one_segment_stays_in_slates_that_tell_of_others(store: Store) -> None:
-    bandit = filled(store)
+def test_an_arm_of_one_segment_stays_in_slates_that_tell_of_others(any_store: Store) -> None:
+    bandit = filled(any_store)
     gone = forget_arm(bandit, "a", segment="IN/m", descendants=False)
     # IN/m/new has it still, so the slates of IN/m do; nobody's slates lose it.
     assert (gone.segments, gone.slates) == ({"IN/m": 1}, ())
     assert table(bandit.counts("IN/m")).keys() == {"b"}
     gone = forget_arm(bandit, "a", segment="IN/m", descendants=True)
     assert (gone.segments, gone.slates) == ({"IN/m/new": 1}, ("IN/m", "IN/m/new"))
-    assert "a" in published(store, "IN").arms
-    assert "a" not in published(store, "IN/m").arms
+    assert "a" in published(any_store, "IN").arms
+    assert "a" not in published(any_store, "IN/m").arms
     gone = forget_arm(bandit, "c")
     assert (gone.segments, gone.slates) == ({"US/m": 1}, ("", "US", "US/m"))
-    assert verify_store(store).findings == ()
+    assert verify_store(any_store).findings == ()
 
 
-def test_an_arm_that_is_only_in_slates(store: Store) -> None:
-    bandit = filled(store)
+def test_an_arm_that_is_only_in_slates(any_store: Store) -> None:
+    bandit = filled(any_store)
     bandit.retire("US/m", ["c"])
     assert forget_arm(bandit, "c").slates == ("", "US", "US/m")
-    assert verify_store(store).findings == ()
+    assert verify_store(any_store).findings == ()
 
 
 def test_a_snapshot_without_an_arm_is_the_ranking_of_the_others() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from banditcore.bandit import Bandit
-from banditcore.errors import ConfigurationConflictError
+from banditcore.errors import ConfigurationConflictError, PartlyAppliedError
 from banditcore.ingest_worker import IngestWorker
 from banditcore.maintenance.exporting import export_bandit
 from banditcore.maintenance.forget import forget_bandit, forget_segment
@@ -275,6 +275,6 @@ def test_what_is_being_imported_keeps_its_seal(any_store: Store) -> None:
     before = everything(any_store)
     with pytest.raises(ConfigurationConflictError, match="being imported"):
         bandit.change_half_life(None)
-    with pytest.raises(ConfigurationConflictError, match="being imported"):
+    with pytest.raises(PartlyAppliedError, match="being imported"):
         bandit.record("IN", "a")
     assert {key: everything(any_store)[key] for key in before} == before

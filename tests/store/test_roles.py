@@ -98,10 +98,12 @@ def test_each_role_can_do_its_work_and_no_more(login: Callable[[str], Store]) ->
 
 
 def test_maintaining_can_verify_move_and_remove(
-    login: Callable[[str], Store], tmp_path: Path
+    any_store: Store, login: Callable[[str], Store], tmp_path: Path
 ) -> None:
     store, file = login("maintaining"), tmp_path / "home.bce"
     bandit = Bandit("home", store)
+    producer = Producer(any_store)
+    producer.send(rows(9))
     bandit.record("IN/m", "a", reward=1, event_id="1")
     bandit.record("IN/m", "b")
     bandit.refresh()
@@ -113,7 +115,12 @@ def test_maintaining_can_verify_move_and_remove(
     forget_segment(bandit, "IN/m", keep_marks=True)
     forget_segment(bandit, "IN/m")
     forget_bandit(store, "copy")
+    streams.dead_letter(any_store, "home", 0, [streams.DeadLetter(1, "why", b"x")])
+    [letters] = verify_store(store).findings
+    assert letters.is_note
+    forget_bandit(store, "home")
     assert verify_store(store).findings == ()
+    bandit.record("IN/m", "b")
     with pytest.raises(StoreError, match="refused a command"):
         forget_segment(Bandit("home", login("writing")), "IN/m")
 
