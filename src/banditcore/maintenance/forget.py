@@ -70,8 +70,8 @@ def forget_bandit(
 ) -> Forgotten:
     """Remove a bandit: counts, arms, marks, windows, slates, settings, checkpoints, streams.
 
-    Stop its producers before: what one emits that goes on is in streams that nobody reads, until
-    a new producer starts.
+    Stop its workers and producers before: what a producer emits that goes on is in streams that
+    nobody reads, until a new one starts.
 
     Parameters
     ----------
