@@ -129,9 +129,9 @@ class IngestWorker:
                     if time.monotonic() >= next_report:
                         self._publish_report()
                         next_report = time.monotonic() + self._report_every_s
+                self._publish_report()  # while there is something to report on
             finally:
                 self.release()
-        self._publish_report()
 
     def step(self, wait_s: float = 0.0) -> bool:
         """Look after the ownership, then apply one batch of each partition owned.

@@ -340,7 +340,7 @@ def test_it_runs_until_it_is_stopped_and_gives_its_partitions_up(any_store):
             "the events are not applied",
         )
     assert stored(any_store) == sums(producer.sent)
-    assert reports[-1].partitions == ()
+    assert sum(part.applied for part in reports[-1].partitions) == 180
     leases = [any_store.client.hget(keys.of_partition("home", p).lease, "until") for p in (0, 1)]
     assert leases == [b"0", b"0"]
 
