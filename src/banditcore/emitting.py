@@ -269,10 +269,7 @@ class Emitter:
         )
 
     def _given_up(self, events: int) -> None:
-        try:
-            self._report(events, f"the store failed for {self._retry_for_s} s")
-        except Exception:  # noqa: BLE001 - no caller is there to get it
-            _LOG.exception("bandit %r: on_drop failed", self._bandit.name)
+        self._report(events, f"the store failed for {self._retry_for_s} s")
 
     def _report(self, events: int, reason: str) -> None:
         """Say that events are lost: to the callback each time, to the log once a minute."""
@@ -283,8 +280,12 @@ class Emitter:
                 self._logged_at, unlogged, self._unlogged = now, self._unlogged, 0
         if unlogged:
             _LOG.warning("bandit %r: %d events are lost: %s", self._bandit.name, unlogged, reason)
-        if self._on_drop is not None:
+        if self._on_drop is None:
+            return
+        try:
             self._on_drop(events, reason)
+        except Exception:  # noqa: BLE001 - `emit` has accepted some, and must say how many
+            _LOG.exception("bandit %r: on_drop failed", self._bandit.name)
 
     def _timeout(self, timeout_s: float | None) -> float:
         if timeout_s is None:
