@@ -203,9 +203,9 @@ def _target(out: NDArray[np.int32] | None, places: int, size: int | None) -> NDA
     if not isinstance(out, np.ndarray) or out.dtype != np.int32:
         kind = getattr(out, "dtype", type(out).__name__)
         raise InvalidTypeError(describe("out", kind, "an int32 array is needed"))
-    if out.shape != shape or not out.flags.c_contiguous or not out.flags.writeable:
+    if out.shape != shape or not out.flags.carray:
         raise InvalidValueError(
-            describe("the shape of out", out.shape, f"a writable, C-contiguous array: {shape}")
+            describe("the shape of out", out.shape, f"writable, aligned, C-contiguous: {shape}")
         )
     return out
 
