@@ -82,8 +82,9 @@ def ingest_log(
     log : EventLog
         The log. It may have no ``event_id`` column: its order tells its records apart.
     source : str, optional
-        The log's name in the marks. Default: derived from its header and first record, so that
-        a renamed log is the same log.
+        The log's name in the marks; not "stream" nor anything that begins with "stream:" or
+        "kafka:", whose marks are those of workers. Default: derived from its header and first
+        record, so that a renamed log is the same log.
     batch_size : int, >= 1
         Records that are aggregated and applied together.
     rescan : bool
@@ -109,7 +110,7 @@ def ingest_log(
         run began. Running again goes on.
     """
     started = time.monotonic()
-    name = f"log:{log.fingerprint}" if source is None else check_id("source", source)
+    name = f"log:{log.fingerprint}" if source is None else _check_source(source)
     for_s = bandit.retry_for_s
     try:
         stored = retrying(lambda: checkpoints.load(bandit.store, bandit.name, name), for_s)
@@ -170,6 +171,15 @@ def ingest_log(
         if progress is not None:
             progress(report())
     return report()
+
+
+def _check_source(source: str) -> str:
+    # Under the name of a worker's source a log would share its marks, and lose what they cover.
+    if check_id("source", source).partition(":")[0] in {"stream", "kafka"}:
+        raise InvalidValueError(
+            describe("source", source, "the marks of workers have that name: take another")
+        )
+    return source
 
 
 class _Run:

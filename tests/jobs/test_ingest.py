@@ -231,3 +231,12 @@ def test_a_damaged_checkpoint_is_named_and_a_rescan_does_without(bandit, log_pat
     assert figures(ingest_log(bandit, log, rescan=True)) == (0, 40, 0)
     assert figures(ingest_log(bandit, log)) == (0, 0, 0)
     assert stored(bandit) == counts_of(0, 40)
+
+
+@pytest.mark.parametrize("name", ["stream", "stream:0", "kafka:clicks"])
+def test_a_log_takes_no_name_of_a_workers_source(store, tmp_path, name):
+    path = tmp_path / "log.csv"
+    path.write_text(HEAD + "".join(lines(0, 3)))
+    with pytest.raises(InvalidValueError, match="take another"):
+        ingest_log(Bandit("home", store), EventLog(path), source=name)
+    assert Bandit("home", store).segments() == []

@@ -30,7 +30,7 @@ from banditcore.errors import (
 from banditcore.identifiers import check_id
 from banditcore.logs.columns import Source as Column
 from banditcore.logs.convert import convert
-from banditcore.sources.redis_stream import DEFAULT_LEASE_S, StreamOwnership
+from banditcore.sources.redis_stream import DEFAULT_LEASE_S, RedisStreamSource, StreamOwnership
 from banditcore.sources.source import SourceBatch, SourceReject
 from banditcore.store import leases, partitions, streams
 from banditcore.store.streams import DeadLetter
@@ -83,6 +83,10 @@ class KafkaSource:
             if needed not in config:
                 raise InvalidValueError(describe("config", sorted(config), f"{needed} is missing"))
         self.name = check_id("name", f"kafka:{topic}" if name is None else name)
+        if self.name == RedisStreamSource.name:
+            raise InvalidValueError(
+                describe("name", name, "the marks of streams have that name: take another")
+            )
         self._store = bandit.store
         self._bandit = bandit.name
         self._topic = topic
