@@ -26,6 +26,7 @@ from banditcore.errors import (
 from banditcore.events import Event, EventColumns
 from banditcore.outbox import Outbox
 from banditcore.store import Store, partitions
+from banditcore.store.partitions import check_number
 
 __all__ = ["Emitter", "EmitterStats", "EmittingBandit", "WhenFull"]
 
@@ -126,7 +127,7 @@ class Emitter:
         if on_drop is not None and not callable(on_drop):
             raise InvalidTypeError(describe("on_drop", on_drop, "a function of count and reason"))
         self._bandit = bandit
-        self._wanted_partitions = partitions
+        self._wanted_partitions = None if partitions is None else check_number(partitions)
         self._when_full = when_full
         self._block_for_s = _seconds("block_for_s", block_for_s, 0.0, threading.TIMEOUT_MAX)
         self._flush_every_s = _seconds("flush_every_s", flush_every_s, 0.001, 3600.0)

@@ -519,6 +519,10 @@ def test_an_event_that_is_not_valid_changes_nothing(store):
         {"max_bytes": 1000},
         {"most_unapplied": 0},
         {"on_drop": 1},
+        {"partitions": 0},
+        {"partitions": 1025},
+        {"partitions": True},
+        {"partitions": "4"},
     ],
 )
 def test_options_that_cannot_be(store, options):

@@ -19,7 +19,7 @@ from banditcore.store.transport import Command
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
 
-__all__ = ["DEFAULT", "MOST", "agree", "change", "identity", "load", "partition_of"]
+__all__ = ["DEFAULT", "MOST", "agree", "change", "check_number", "identity", "load", "partition_of"]
 
 DEFAULT = 4
 """Partitions of a bandit whose first user does not say."""
@@ -76,7 +76,7 @@ def agree(store: Store, bandit: str, wanted: int | None = None) -> int:
     ConfigurationConflictError
         The store has another number.
     """
-    number = DEFAULT if wanted is None else _checked(wanted)
+    number = DEFAULT if wanted is None else check_number(wanted)
     key = keys.of_bandit(bandit).streams
     store.replies(
         [
@@ -104,7 +104,7 @@ def change(store: Store, bandit: str, wanted: int) -> None:
         It would be fewer, whose events nobody would read, or events are still to be applied.
     """
     stored = agree(store, bandit)
-    if _checked(wanted) < stored:
+    if check_number(wanted) < stored:
         remedy = f"bandit {bandit!r} has {stored}; they can only become more"
         raise ConfigurationConflictError(describe("partitions", wanted, remedy))
     waiting = sum(state.unapplied for state in streams.states(store, bandit, range(stored)))
@@ -115,7 +115,8 @@ def change(store: Store, bandit: str, wanted: int) -> None:
     store.replies([Command(key, ("HSET", key, _FIELD, wanted))])
 
 
-def _checked(wanted: int) -> int:
+def check_number(wanted: int) -> int:
+    """Return a number of partitions, or raise if it cannot be one."""
     if isinstance(wanted, bool) or not isinstance(wanted, int):
         raise InvalidTypeError(describe("partitions", wanted, "a whole number"))
     if not 1 <= wanted <= MOST:
