@@ -55,36 +55,43 @@ def cache(tmp_path):
 def test_the_demo_counts_once_however_often_it_runs(capsys, tmp_path, cache):
     arguments = ["demo", "--data-dir", str(tmp_path / "data"), "--cache-dir", str(cache)]
     clicks = len(range(3, ROWS, ITEMS - 1))
-    for turn in range(2):
-        assert main([*arguments, "--json"]) == 0
-        out, err = capsys.readouterr()
-        report = json.loads(out)
-        assert (report["trials"], report["successes"]) == (6 * ROWS, 6 * clicks)
-        assert err == ""
-        for campaign in report["campaigns"]:
-            assert campaign["applied"] == (0 if turn else 2 * ROWS)
-            assert (campaign["duplicate"], campaign["refused"], campaign["failed"]) == (0, 0, {})
-            assert campaign["arms"] == ITEMS
-            slate = campaign["slate"]
-            assert slate["segment"] == slate["source"]
-            assert len({arm["arm"] for arm in slate["arms"]}) == 5
-            for arm in slate["arms"]:
-                assert 0 <= arm["low"] < arm["mean"] < arm["high"] <= 1
-                assert 0 <= arm["top"] <= 1
-    assert main(arguments) == 0
-    out = capsys.readouterr().out
-    assert "fashion-men\t0\t0\t0\t8" in out
-    assert out.count("ingested before") == len(CAMPAIGNS)
-    each = [campaign["published"] for campaign in report["campaigns"]]
-    shown = each[0] if len(set(each)) == 1 else ", ".join(map(str, each))
-    assert f"{sum(each)} segments published ({shown} for each campaign, ancestors incl" in out
-    assert out.endswith(f"holds {6 * ROWS} trials and {6 * clicks} successes.\n")
-    assert (
-        main(["inspect", "fashion-all", "", "--json", "--url", f"embedded://{tmp_path}/data"]) == 0
-    )
-    arms = json.loads(capsys.readouterr().out)["arms"]
-    assert len(arms) == ITEMS  # the one that nobody was shown among them
-    assert arms[0]["arm"] == "3"
+    # Held open, so that one server serves all runs: after another they would read all once more.
+    with connect(f"embedded://{tmp_path / 'data'}"):
+        for turn in range(2):
+            assert main([*arguments, "--json"]) == 0
+            out, err = capsys.readouterr()
+            report = json.loads(out)
+            assert (report["trials"], report["successes"]) == (6 * ROWS, 6 * clicks)
+            assert err == ""
+            for campaign in report["campaigns"]:
+                assert campaign["applied"] == (0 if turn else 2 * ROWS)
+                assert (campaign["duplicate"], campaign["refused"], campaign["failed"]) == (
+                    0,
+                    0,
+                    {},
+                )
+                assert campaign["arms"] == ITEMS
+                slate = campaign["slate"]
+                assert slate["segment"] == slate["source"]
+                assert len({arm["arm"] for arm in slate["arms"]}) == 5
+                for arm in slate["arms"]:
+                    assert 0 <= arm["low"] < arm["mean"] < arm["high"] <= 1
+                    assert 0 <= arm["top"] <= 1
+        assert main(arguments) == 0
+        out = capsys.readouterr().out
+        assert "fashion-men\t0\t0\t0\t8" in out
+        assert out.count("ingested before") == len(CAMPAIGNS)
+        each = [campaign["published"] for campaign in report["campaigns"]]
+        shown = each[0] if len(set(each)) == 1 else ", ".join(map(str, each))
+        assert f"{sum(each)} segments published ({shown} for each campaign, ancestors incl" in out
+        assert out.endswith(f"holds {6 * ROWS} trials and {6 * clicks} successes.\n")
+        assert (
+            main(["inspect", "fashion-all", "", "--json", "--url", f"embedded://{tmp_path}/data"])
+            == 0
+        )
+        arms = json.loads(capsys.readouterr().out)["arms"]
+        assert len(arms) == ITEMS  # the one that nobody was shown among them
+        assert arms[0]["arm"] == "3"
 
 
 @pytest.mark.parametrize("demo_first", [True, False])
