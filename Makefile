@@ -57,7 +57,7 @@ types: $(VENV)/.checkable  ## mypy --strict, and the core's stub against the cor
 
 STEPS ?= 10000
 statemachine: $(VENV)/.checkable  ## clients and faults at random against an exact model: STEPS=10000 SEED=...
-	@STATEMACHINE_STEPS=$(STEPS) $(if $(SEED),STATEMACHINE_SEED=$(SEED)) \
+	@STATEMACHINE_STEPS=$(STEPS) STATEMACHINE_SEED=$(or $(SEED),random) \
 	  $(BIN)/python -m pytest -m slow tests/faults/test_state_machine.py
 
 MINUTES ?= 10
