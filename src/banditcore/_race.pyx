@@ -8,8 +8,9 @@ Callers have checked every array: C-contiguous, of equal lengths, finite, positi
 import os
 
 cimport cython
-from cpython.exc cimport PyErr_CheckSignals
+from cpython.exc cimport PyErr_CheckSignals, PyErr_SetObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
+from libcpp cimport bool
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 import numpy as np
@@ -34,8 +35,12 @@ cdef extern from "race.h" namespace "banditcore" nogil:
         int64_t per_row_size
 
 cdef extern from "race_tables.h" namespace "banditcore" nogil:
+    cppclass RaceColumns:
+        pass
+    const RaceColumns& race_columns() noexcept
     cppclass RaceTables:
-        RaceTables(const double* a, const double* b, const double* weight, int64_t n) except +
+        RaceTables(const double* a, const double* b, const double* weight, int64_t n,
+                   const RaceColumns& columns, bool (*stopped)() noexcept nogil) except +
         const Race& race() noexcept
         size_t bytes() noexcept
 
@@ -103,6 +108,17 @@ cdef class Seeds:
         return z ^ (z >> 31)
 
 
+cdef bool _stopped() noexcept nogil:
+    """Whether a signal's handler raised; what it raised stands until the caller sees it."""
+    with gil:
+        try:
+            PyErr_CheckSignals()
+        except BaseException as error:
+            PyErr_SetObject(type(error), error)
+            return True
+    return False
+
+
 @cython.final
 cdef class Tables:
     """The tables of one race, immutable: so must be `alpha` and `beta`, which they read."""
@@ -117,7 +133,7 @@ cdef class Tables:
         cdef const double* b = &beta[0]
         self.alpha, self.beta = alpha, beta  # kept alive
         with nogil:
-            self.tables = new RaceTables(a, b, values, n)
+            self.tables = new RaceTables(a, b, values, n, race_columns(), _stopped)
 
     def __dealloc__(self):
         del self.tables

@@ -58,6 +58,13 @@ def test_control_c_ends_a_long_call(threads, k):
     assert thompson_topk([1.0], [1.0], 1, size=5, threads=threads).tolist() == [[0]] * 5
 
 
+def test_control_c_ends_building_tables():
+    """A million equal arms compete: many seconds, unless the signal is seen."""
+    with _interrupted_soon():
+        ThompsonSampler(np.full(10**6, 1.0), np.full(10**6, 30.0))
+    assert ThompsonSampler([2.0, 3.0], [4.0, 5.0]).topk(2, seed=1).size == 2
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_control_c_ends_a_long_race(threads):
     sampler = ThompsonSampler(np.full(1000, 2.0), np.full(1000, 50.0))

@@ -14,7 +14,7 @@ constexpr double kMostRestAnArm = 0.005;
 }  // namespace
 
 RaceTables::RaceTables(const double* a, const double* b, const double* weight, std::int64_t n,
-                       const RaceColumns& columns)
+                       const RaceColumns& columns, bool (*stopped)())
     : enters_(n), stays_(n), level_(n), knots_(n), is_head_((n + 7) / 8) {
   bool weighted = false;
   if (weight) {
@@ -32,14 +32,15 @@ RaceTables::RaceTables(const double* a, const double* b, const double* weight, s
 
   RaceArms arms(race_);
   RacePlan plan;
+  RacePatience patience(stopped);
   {
     const double enough = kSmallRest / static_cast<double>(n);
     const RaceEntries entries = find_entries(arms, columns, enough < kMostRestAnArm ? enough : kMostRestAnArm);
-    RaceMarch(arms, entries, columns, plan, level_.data(), enters_.data()).run();
+    RaceMarch(arms, entries, columns, plan, level_.data(), enters_.data(), patience).run();
   }
   for (const RaceHead& head : plan.head) is_head_[head.arm >> 3] |= static_cast<std::uint8_t>(1u << (head.arm & 7));
   AliasMaker alias;
-  RaceFill fill(plan, alias);
+  RaceFill fill(plan, alias, patience);
   race_.pace = fill.tables(cell_, slot_);
   fill.columns(rate_, lift_, enters_.data(), stays_.data(), knots_.data());
   shape_.assign(plan.shape.begin(), plan.shape.end());

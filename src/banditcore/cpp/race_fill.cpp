@@ -17,6 +17,7 @@ double RaceFill::tables(std::vector<RaceCell>& cell, std::vector<RaceSlot>& slot
   slot.reserve(slots);
   cell.resize(cells);
   for (std::size_t c = 0; c < cells; ++c) {
+    patience_.look();
     const bool shared = plan_.cell[c].joined;
     cell[c].knot[0] = table(c, 0, shared, pace, slot);
     if (shared) cell[c - 1].knot[1] = cell[c].knot[0];

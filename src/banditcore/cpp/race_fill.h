@@ -11,7 +11,8 @@ namespace banditcore {
 
 class RaceFill {
  public:
-  RaceFill(const RacePlan& plan, AliasMaker& alias) : plan_(plan), alias_(alias) {}
+  RaceFill(const RacePlan& plan, AliasMaker& alias, RacePatience& patience)
+      : plan_(plan), alias_(alias), patience_(patience) {}
   // One alias table a knot where the cell on its right has the arms of the left one, or more; else one for each
   // side. Returns the pace.
   double tables(std::vector<RaceCell>& cell, std::vector<RaceSlot>& slot);
@@ -26,6 +27,7 @@ class RaceFill {
 
   const RacePlan& plan_;
   AliasMaker& alias_;
+  RacePatience& patience_;
   std::vector<std::uint8_t> lift_[2];  // of members, at both knots
   std::vector<std::uint16_t> sure_;    // of members
   std::vector<std::uint32_t> arm_here_;   // of the table being made

@@ -51,6 +51,7 @@ void RaceMarch::run() {
   here_ = race_level(find_top(std::numeric_limits<double>::infinity(), kRestGoal, &mass));
   start_phase(mass);
   while (time_ < kDeepest && plan_.cell.size() < kMostCells && plan_.entry.size() < kMostLevels) {
+    patience_.look();
     if (time_ >= kDeepEnough && static_cast<std::int64_t>(members_) + live_.size() > limit) break;
     if (live_.empty()) {
       if (entered_ == n) break;

@@ -11,8 +11,9 @@ class RaceMarch {
  public:
   // Fills the plan, and the `level` and `enters` columns, one place an arm.
   RaceMarch(const RaceArms& arms, const RaceEntries& entries, const RaceColumns& columns, RacePlan& plan,
-            std::uint16_t* level, std::uint16_t* enters)
-      : arms_(arms), entries_(entries), columns_(columns), plan_(plan), level_of_(level), enters_(enters) {}
+            std::uint16_t* level, std::uint16_t* enters, RacePatience& patience)
+      : arms_(arms), entries_(entries), columns_(columns), plan_(plan), level_of_(level), enters_(enters),
+        patience_(patience) {}
   void run();
 
  private:
@@ -41,6 +42,7 @@ class RaceMarch {
   RacePlan& plan_;
   std::uint16_t* level_of_;
   std::uint16_t* enters_;
+  RacePatience& patience_;
   RaceLiveArms live_;
   std::int64_t entered_ = 0;      // of the entries
   RaceLevel here_{};              // the current knot

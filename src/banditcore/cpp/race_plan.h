@@ -1,13 +1,32 @@
 // The cells of a race as laid, before their tables are filled.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <stdexcept>
 #include <vector>
 
 #include "race.h"
 
 namespace banditcore {
+
+// Asks now and then, by the clock, whether the caller wants to be let go.
+class RacePatience {
+ public:
+  explicit RacePatience(bool (*stopped)()) : stopped_(stopped) {}
+  void look() {
+    if (!stopped_) return;
+    const auto now = std::chrono::steady_clock::now();
+    if (now < next_) return;
+    next_ = now + std::chrono::milliseconds(50);
+    if (stopped_()) throw std::runtime_error("building tables was stopped");
+  }
+
+ private:
+  bool (*stopped_)();
+  std::chrono::steady_clock::time_point next_ = std::chrono::steady_clock::now() + std::chrono::milliseconds(50);
+};
 
 struct RacePlan {
   struct Cell {
