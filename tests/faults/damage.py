@@ -79,10 +79,12 @@ def chunk(world: World, dice: random.Random, name: str) -> bool:
     if found is None or not raw:
         return False
     path, stored = found
+    segment = world.model.segments[path]
     other = "there" if path == "elsewhere" else "elsewhere"
+    # Where the clock went back across the edge of a bucket, even an event of now comes too late.
+    time = max(world.now, segment.window.cutoff(world.now))
     events = tuple(
-        ModelEvent(f"{name} {to}", to, next(iter(world.model.segments[path].arms)), 1, 1, world.now)
-        for to in (path, other)
+        ModelEvent(f"{name} {to}", to, next(iter(segment.arms)), 1, 1, time) for to in (path, other)
     )
     record = Record(Sending(events, batch_id=name))
     with damaged(world, stored.state, "c:0", raw[: -dice.randint(1, 15)]):
