@@ -11,6 +11,7 @@ import msgpack  # type: ignore[import-untyped]  # msgpack ships no annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from banditcore.crc import changed_before
 from banditcore.errors import (
     BanditCoreError,
     CorruptDataError,
@@ -29,6 +30,8 @@ __all__ = [
     "decode",
     "decode_header",
     "encode",
+    "encode_header",
+    "restamped",
 ]
 
 HEADER_BYTES = 32
@@ -118,9 +121,37 @@ def encode(snapshot: Snapshot, *, max_bytes: int = DEFAULT_MAX_BYTES) -> bytes:
                 f"at most {max_bytes} bytes: retire arms, or lower slates or depth",
             )
         )
-    start = _HEADER.pack(_MAGIC, SCHEMA, 0, snapshot.version, length, 0, 0)[:_CHECKED]
-    checksum = zlib.crc32(body, zlib.crc32(start))
-    return start + checksum.to_bytes(4, "little") + body
+    checksum = zlib.crc32(body, zlib.crc32(_checked_part(snapshot.version, length)))
+    return encode_header(SlateHeader(snapshot.version, length, checksum)) + body
+
+
+def encode_header(header: SlateHeader) -> bytes:
+    """Return the 32 bytes that say this."""
+    return _checked_part(header.version, header.length) + header.checksum.to_bytes(4, "little")
+
+
+def restamped(header: SlateHeader, version: int) -> SlateHeader:
+    """Return the header of the same blob with another version.
+
+    Its checksum follows from the old one, so nobody has to read the blob: who holds a snapshot can
+    tell that only its version is new, and who finds counts unchanged need not draw again.
+
+    Parameters
+    ----------
+    header : SlateHeader
+        What stands before the blob now.
+    version : int
+        What should, 0..2**64 - 1.
+    """
+    before, after = (
+        zlib.crc32(_checked_part(each, header.length)) for each in (header.version, version)
+    )
+    change = changed_before(before, after, header.length - HEADER_BYTES)
+    return SlateHeader(version, header.length, header.checksum ^ change)
+
+
+def _checked_part(version: int, length: int) -> bytes:
+    return _HEADER.pack(_MAGIC, SCHEMA, 0, version, length, 0, 0)[:_CHECKED]
 
 
 def decode_header(first: bytes | bytearray | memoryview) -> SlateHeader:

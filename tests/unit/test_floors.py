@@ -18,7 +18,7 @@ SOURCES = Path(banditcore.__file__).parent
 # Within a floor a module may import those that stand before it.
 FLOORS = (
     ("errors",),
-    ("identifiers", "segments", "arrays", "seeds", "threads", "events"),
+    ("identifiers", "segments", "arrays", "seeds", "threads", "crc", "events"),
     (
         "counts",
         "grouping",

@@ -6,6 +6,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from banditcore.errors import CorruptDataError, InvalidTypeError, InvalidValueError
-from banditcore.slate_format import HEADER_BYTES, SlateHeader, decode, decode_header, encode
+from banditcore.slate_format import (
+    HEADER_BYTES,
+    SlateHeader,
+    decode,
+    decode_header,
+    encode,
+    encode_header,
+    restamped,
+)
 from banditcore.slates import SlateBank, Snapshot
 
 DOC = Path(__file__).parents[2] / "docs" / "slate-format.md"
@@ -142,6 +151,16 @@ def test_any_snapshot_comes_back_and_a_thin_client_reads_the_same(snapshot: Snap
     assert encode(back) == blob
     header = decode_header(blob[:HEADER_BYTES])
     assert header == SlateHeader(snapshot.version, len(blob), header.checksum)
+
+
+@given(snapshots(), st.integers(0, 2**64 - 1))
+def test_a_restamped_blob_is_the_same_snapshot_of_another_version(
+    snapshot: Snapshot, version: int
+) -> None:
+    blob = encode(snapshot)
+    assert encode_header(decode_header(blob)) == blob[:HEADER_BYTES]
+    stamped = encode_header(restamped(decode_header(blob), version)) + blob[HEADER_BYTES:]
+    assert stamped == encode(replace(snapshot, version=version))
 
 
 def test_the_layout_does_not_drift() -> None:
