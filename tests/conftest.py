@@ -9,12 +9,17 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from banditcore.store._data_directory import is_locked
 from banditcore.store.connect import Store, connect
 from clusters import Cluster, running_cluster
 from sentinels import Watched, watched_servers
 from servers import RunningServer, binaries, running_server, wait_until
+
+# The checks try the same examples each time; `--hypothesis-profile=default` tries new ones.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 
 class _Fleet:
