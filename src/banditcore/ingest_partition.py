@@ -117,7 +117,8 @@ class PartitionRun:
             self.offset, self._servers = saved.offset, servers
         else:
             # Without a checkpoint the partition is new; with one, its servers are.
-            self._rewind(servers, "the store has other servers" if saved.identities else None)
+            why = "the store was restarted or replaced, or its counts were imported"
+            self._rewind(servers, why if saved.identities else None)
 
     def _rewind(self, servers: tuple[str, ...], why: str | None) -> None:
         """Read again all there is; marks make that harmless."""

@@ -47,7 +47,7 @@ def test_verify_says_what_is_wrong_where_and_what_to_do(capsys, store, bandit):
     assert lines[0].split("\t") == ["", "bandit", "segment", "where", "what", "remedy"]
     where = f"{state} c:0"
     assert lines[1].split("\t")[:5] == [
-        "wrong", "home", "US", where, "has 1 bytes, 16 for each of 1 arms",
+        "wrong", "home", "US", where, "is damaged: its checksum is wrong",
     ]  # fmt: skip
     assert lines[-1] == "1 bandits: 4 segments: 1 things wrong"
     [found] = run_json(capsys, store, "verify", "--bandit", "home", code=1)["findings"]

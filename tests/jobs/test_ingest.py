@@ -14,6 +14,7 @@ from banditcore.ingest import IngestReport, ingest_log
 from banditcore.logs import ColumnMap, EventLog, Position
 from banditcore.store import keys
 from banditcore.store.connect import Store
+from banditcore.store.seals import seal
 from bandits import NOW, Clock, everything, table
 
 HEAD = "segment,arm,reward,time\n"
@@ -220,12 +221,14 @@ def test_event_ids_of_a_log_are_refused(bandit, log_path):
     assert bandit.segments() == []
 
 
-@pytest.mark.parametrize("raw", [b"", b"\xff", b"{}", b"7", b"[1, 2]", b'["x", 2, "y"]'])
+@pytest.mark.parametrize("raw", [b"", b"\xff", b"{}", b"7", b"[1, 2]", b'["x", 2, "y"]', None])
 def test_a_damaged_checkpoint_is_named_and_a_rescan_does_without(bandit, log_path, raw):
     log = EventLog(log_path)
     ingest_log(bandit, log)
     name = keys.of_bandit("home").checkpoints
-    bandit.store.client.hset(name, f"log:{log.fingerprint}", raw)
+    field = f"log:{log.fingerprint}"
+    damaged = bandit.store.client.hget(name, field)[:-1] if raw is None else seal(raw)
+    bandit.store.client.hset(name, field, damaged)
     with pytest.raises(CorruptDataError, match=r"^checkpoint is .*--rescan$"):
         ingest_log(bandit, log)
     assert figures(ingest_log(bandit, log, rescan=True)) == (0, 40, 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -164,18 +163,3 @@ def test_a_mark_that_went_back_makes_the_next_run_read_all(server, mortal_store,
     grow(log_path, N // 2, N)
     assert run(mortal_store, log_path).start.offset == 0
     assert counted(mortal_store) == EXPECTED
-
-
-def test_a_checkpoint_of_an_earlier_version_is_believed_after_one_reading(
-    server, mortal_store, log_path
-):
-    run(mortal_store, log_path)
-    key = keys.of_bandit("home").checkpoints
-    [(name, raw)] = server.admin.hgetall(key).items()
-    *old, identities = json.loads(raw)
-    assert identities == mortal_store.identities()
-    server.admin.hset(key, name, json.dumps(old))
-    report = run(mortal_store, log_path)
-    assert (report.applied, report.duplicate) == (0, N // 2)
-    assert server.admin.hget(key, name) == raw
-    assert run(mortal_store, log_path).duplicate == 0

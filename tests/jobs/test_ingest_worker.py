@@ -14,6 +14,7 @@ from banditcore.ingest_worker import IngestWorker
 from banditcore.sources.redis_stream import RedisStreamSource
 from banditcore.store import keys, stream_checkpoints, streams
 from banditcore.store.connect import Store, connect
+from banditcore.store.seals import seal
 from servers import running_server, wait_until
 from streamed import (
     Producer,
@@ -301,7 +302,7 @@ def test_who_owns_a_partition_but_is_fenced_off_by_an_epoch_to_come_takes_it_ane
     drain(worker)
     [before] = worker.report().partitions
     state, field = keys.of_segment("home", "X").state, keys.mark_field("stream", "0")
-    store.client.hset(state, field, f"{before.epoch + 1} {before.offset}")
+    store.client.hset(state, field, seal(b"%d %d" % (before.epoch + 1, before.offset)))
     producer.send(rows(6))
     worker.step()
     assert worker.report().partitions == ()
@@ -391,7 +392,7 @@ def test_an_outage_is_waited_out_and_said_once():
                 wait_until(lambda: stored(store) == sums(producer.sent), "it does not go on")
                 wait_until(lambda: "the outage is over" in notices, "it does not say so")
                 assert sum("waiting: the store" in notice for notice in notices) == 1
-    assert any("has other servers: reading again" in notice for notice in notices)
+    assert any("the store was restarted or replaced" in notice for notice in notices)
 
 
 def test_a_full_memory_is_waited_out_too(store):

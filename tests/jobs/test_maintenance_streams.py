@@ -16,7 +16,8 @@ from banditcore.maintenance.forget import forget_bandit, forget_segment
 from banditcore.maintenance.importing import import_bandit
 from banditcore.maintenance.verify import verify_store
 from banditcore.sources.redis_stream import RedisStreamSource
-from banditcore.store import Store, index, keys, leases, library, streams
+from banditcore.store import Store, index, keys, leases, library, maintenance_library, streams
+from banditcore.store.seals import seal
 from banditcore.store.stream_removal import StreamsHeld
 from bandits import everything
 from streamed import Producer, packed, rows, stored, sums
@@ -107,7 +108,7 @@ def offsets(field: str, value: object) -> Callable[[Store], object]:
 def marked(partition: int, offset: int) -> Callable[[Store], object]:
     state = keys.of_segment("home", "X").state
     field = keys.mark_field("stream", str(partition))
-    return lambda store: store.client.hset(state, field, f"1 {offset}")
+    return lambda store: store.client.hset(state, field, seal(b"1 %d" % offset))
 
 
 LETTER = struct.pack("<qI", 7, 1) + b"yx"
@@ -271,7 +272,7 @@ def test_what_is_being_imported_keeps_its_seal(any_store: Store) -> None:
     bandit = Bandit("home", any_store)
     bandit.record("IN", "a")
     forget_bandit(any_store, "home")
-    library.run(any_store, [library.begin_import(OF, token=b"t")])
+    library.run(any_store, [maintenance_library.begin_import(OF, token=b"t", paths=b"")])
     before = everything(any_store)
     with pytest.raises(ConfigurationConflictError, match="being imported"):
         bandit.change_half_life(None)

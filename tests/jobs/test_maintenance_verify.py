@@ -17,7 +17,8 @@ from banditcore.logs import EventLog
 from banditcore.maintenance import verify
 from banditcore.maintenance.verify import verify_store
 from banditcore.segments import is_within
-from banditcore.store import Store, keys, library
+from banditcore.store import Store, keys, library, maintenance_library
+from banditcore.store.seals import seal
 from banditcore.store.version import SegmentVersion
 from bandits import everything
 
@@ -66,7 +67,7 @@ def test_an_empty_store_and_an_entry_without_a_segment_are_clean(any_store: Stor
 
 
 def chunk(*numbers: float) -> bytes:
-    return struct.pack(f"<{len(numbers)}d", *numbers)
+    return seal(struct.pack(f"<{len(numbers)}d", *numbers))
 
 
 def state(field: str, value: bytes | str) -> Callable[[Store], object]:
@@ -93,6 +94,11 @@ def registered(raw: bytes) -> Callable[[Store], object]:
     return lambda store: store.client.set(IN.arms, raw)
 
 
+def other_id(store: Store) -> None:
+    """One bit of one id."""
+    store.client.setrange(IN.arms, 1, bytes([store.client.get(IN.arms)[1] ^ 1]))
+
+
 def truncated_blob(store: Store) -> None:
     store.client.set(IN.blob, store.client.get(IN.blob)[:-1])
 
@@ -108,14 +114,17 @@ DAMAGE = {
     "landmark": (state("v", version(landmark=float("nan"))), "IN/m", ":s v", "landmark nan"),
     "half-life": (state("v", version(half_life_s=-1.0)), "IN/m", ":s v", "half-life -1.0"),
     "window": (state("v", version(window_s=0.0)), "IN/m", ":s v", "window 0.0"),
-    "slots no number": (state("n", "3x"), "IN/m", ":s n", "no number"),
-    "slots too many": (state("n", "302"), "IN/m", ":a", "names 301 arms, n says 302"),
+    "slots no number": (state("n", seal(b"3x")), "IN/m", ":s n", "no number"),
+    "slots cut": (state("n", seal(b"301")[:-1]), "IN/m", ":s n", "no number"),
+    "slots too many": (state("n", seal(b"302")), "IN/m", ":a", "names 301 arms, n says 302"),
     "token gone": (lambda s: s.client.hdel(IN.state, "t"), "IN/m", ":s t", "missing"),
     "registry cut": (lambda s: s.client.append(IN.arms, b"\5ab"), "IN/m", ":a", "is cut"),
     "registry no text": (registered(b"\0\xff" * 301), "IN/m", ":a", "not UTF-8"),
+    "an id": (other_id, "IN/m", ":a", "is damaged"),
     "registry twice": (registered(b"\0a" * 301), "IN/m", ":a", "an arm twice"),
-    "chunk cut": (state("c:1", b"x" * 17), "IN/m", ":s c:1", "has 17 bytes"),
-    "chunk long": (state("c:2", bytes(16 * 46)), "IN/m", ":s c:2", "has 736 bytes"),
+    "chunk cut": (state("c:1", seal(b"x" * 17)), "IN/m", ":s c:1", "has 17 bytes"),
+    "chunk long": (state("c:2", seal(bytes(16 * 46))), "IN/m", ":s c:2", "has 736 bytes"),
+    "chunk's checksum": (state("c:0", bytes(16)), "IN/m", ":s c:0", "its checksum is wrong"),
     "chunk beyond": (state("c:3", chunk(1, 0)), "IN/m", ":s c:3", "beyond the 301 arms"),
     "trials nan": (state("c:0", chunk(float("nan"), 0)), "IN/m", ":s c:0", "slot 0 has nan trials"),
     "successes negative": (
@@ -124,11 +133,11 @@ DAMAGE = {
         ":s c:1",
         "slot 129 has -2.0 successes",
     ),
-    "mark": (state(keys.mark_field("a:b", "0"), "7"), "IN/m", ":s m:3:a:b:0", "no epoch"),
+    "mark": (state(keys.mark_field("a:b", "0"), seal(b"7")), "IN/m", ":s m:3:a:b:0", "no epoch"),
     "mark's name": (state("m:9:a:b:0", "1 7"), "IN/m", ":s m:9:a:b:0", "no name of a mark"),
     "field": (state("x", "1"), "IN/m", ":s x", "unknown field"),
     "chunk's name": (state("c:01", "1"), "IN/m", ":s c:01", "unknown field"),
-    "bucket's parity": (state("w:0", "7"), "IN/m", ":w:0", "no window bucket"),
+    "bucket's parity": (state("w:0", seal(b"7")), "IN/m", ":w:0", "no window bucket"),
     "window for ever": (
         lambda s: [s.client.persist(key) for key in (IN.even, IN.odd)],
         "IN/m",
@@ -158,7 +167,7 @@ DAMAGE = {
         lambda s: s.client.hset(OF_BANDIT.settings, "h", "-1"),
         None,
         ":c",
-        "seconds > 0",
+        "two numbers",
     ),
     "settings' type": (retyped(OF_BANDIT.settings, "list"), None, ":c", "is a list"),
     "checkpoint": (
@@ -195,9 +204,9 @@ def test_each_damage_is_found_and_nothing_else(full: Store, name: str) -> None:
 
 
 def test_the_value_of_what_must_be_a_checkpoint_may_be_a_streams(full: Store) -> None:
-    full.client.hset(OF_BANDIT.checkpoints, "stream:0", '[5, 0, ["a"]]')
+    full.client.hset(OF_BANDIT.checkpoints, "stream:0", seal(b'[5, 0, ["a"]]'))
     assert verify_store(full).is_clean
-    full.client.hset(OF_BANDIT.checkpoints, "log:0", '[5, 0, ["a"]]')
+    full.client.hset(OF_BANDIT.checkpoints, "log:0", seal(b'[5, 0, ["a"]]'))
     assert not verify_store(full).is_clean
 
 
@@ -330,7 +339,7 @@ def test_an_import_that_has_not_ended_is_found(full: Store) -> None:
     of = keys.of_bandit("third")
     full.client.srem(of.segments, "IN")
     full.client.delete(*keys.of_segment("third", "IN"))
-    library.run(full, [library.begin_import(of, token=b"t")])
+    library.run(full, [maintenance_library.begin_import(of, token=b"t", paths=b"")])
     [found] = verify_store(full).findings
     assert (found.bandit, found.where) == ("third", of.settings)
     assert "being imported" in found.what

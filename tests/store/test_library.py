@@ -11,30 +11,45 @@ import pytest
 
 from banditcore.errors import StoreError
 from banditcore.events import MAX_AHEAD_S
-from banditcore.store import Store, connect, keys, library, reading, updates
+from banditcore.store import (
+    Store,
+    connect,
+    keys,
+    library,
+    maintenance_library,
+    reading,
+    registry,
+    seals,
+    updates,
+)
 from banditcore.store.version import SegmentVersion
 
-LUA = files("banditcore.store").joinpath("library.lua").read_text("utf-8")
+FILES = {"library.lua": library, "updates.lua": library, "maintenance.lua": maintenance_library}
+TEXT = {
+    file: files("banditcore.store").joinpath(file).read_text("utf-8")
+    for file in (*FILES, "prelude.lua")
+}
+LUA = "".join(TEXT.values())
 SIGNATURE = re.compile(r"^-- (\w+)\(keys: ([\w, ]+)(?:; args: ([\w, ]+))?\)", re.MULTILINE)
 DOCUMENTED = {
     name: (key_names.split(", "), arguments.split(", ") if arguments else [])
     for name, key_names, arguments in SIGNATURE.findall(LUA)
 }
-REGISTERED = set(re.findall(r"@LIBRARY@_(\w+)'", LUA))
+FILE_OF = {name: file for file in FILES for name in re.findall(r"@LIBRARY@_(\w+)'", TEXT[file])}
 KEYS = keys.of_segment("bandit", "segment")
 VERSION = SegmentVersion(0, 1_700_000_000.0, None, 3600.0).pack()
 ONE_ARM = library.Held(VERSION, b"", b"t", 1, b"\0a")
 
 
 def test_every_registered_function_is_documented_and_bound() -> None:
-    assert set(DOCUMENTED) == REGISTERED
-    assert set(library.__all__) >= REGISTERED
+    assert set(DOCUMENTED) == set(FILE_OF)
+    assert {*library.__all__, *maintenance_library.__all__} >= set(FILE_OF)
 
 
 @pytest.mark.parametrize("name", sorted(DOCUMENTED))
 def test_the_binding_has_the_arguments_that_the_library_documents(name: str) -> None:
     key_names, arguments = DOCUMENTED[name]
-    binding = getattr(library, name)
+    binding = getattr(FILES[FILE_OF[name]], name)
     numbers = iter(range(1000, 2000))  # distinct values show the order in which they are sent
     values: dict[str, object] = {}
     sent: dict[str, object] = {}
@@ -49,12 +64,14 @@ def test_the_binding_has_the_arguments_that_the_library_documents(name: str) -> 
     of = keys.of_bandit("bandit") if "settings" in key_names else KEYS
     call = binding(of, **values)
     assert list(sent) == arguments
-    assert call.function == name
+    assert (call.function, call.file) == (name, FILE_OF[name])
     assert call.keys == tuple(getattr(of, key) for key in key_names)
     assert [float(value) for value in call.arguments] == list(sent.values())
 
 
 def test_constants_are_the_same_on_both_sides() -> None:
+    assert f"local SEAL_DIGITS = {seals.DIGITS}\n" in LUA
+    assert f"local TOKEN_BYTES = {registry._RANDOM_BYTES} " in LUA
     assert f"local MOST_AHEAD_S = {MAX_AHEAD_S:.0f} " in LUA
     assert f"local DIGEST_BYTES = {len(keys.batch_digest('x'))}\n" in LUA
     assert f"local SLOTS_PER_CHUNK = {reading._SLOTS_PER_CHUNK}\n" in LUA
@@ -87,7 +104,13 @@ def test_many_clients_may_load_it_at_once(store: Store) -> None:
 
 def test_the_name_follows_the_text() -> None:
     assert re.fullmatch(r"banditcore_[0-9a-f]{12}", library.library_name())
-    assert "@LIBRARY@" not in library.library_source()
+    for file in (*FILES, "streams.lua"):
+        source = library.library_source(file)
+        assert source.splitlines()[0] == f"#!lua name={library.library_name(file)}"
+        assert "@PRELUDE@" not in source
+        assert "@LIBRARY@" not in source
+        assert source.count("local function sealed(") == 1
+    assert len({library.library_name(file) for file in (*FILES, "streams.lua")}) == 4
 
 
 def test_a_key_of_another_type_is_an_error_and_changes_nothing(any_store: Store) -> None:

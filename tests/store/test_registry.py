@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from banditcore.errors import CorruptDataError
-from banditcore.store.registry import decode_ids, encode_ids
+from banditcore.store.registry import decode_ids, encode_ids, new_token
 from banditcore.store.version import SegmentVersion
 from banditcore.store.view import SegmentView
 
@@ -17,8 +17,9 @@ VERSION = SegmentVersion(0, 1.7e9, None, 3600.0)
 
 
 def learn(arms: list[str], start: int, before: SegmentView | None) -> SegmentView:
-    tail = encode_ids(arms)[start:]
-    reply = [VERSION.pack(), b"token", b"%d" % len(arms), b"0", b"%d" % start, tail]
+    stored = encode_ids(arms)
+    token = new_token(sha1(stored).hexdigest())
+    reply = [VERSION.pack(), token, b"%d" % len(arms), b"0", b"%d" % start, stored[start:]]
     return SegmentView.learn("s", reply, before)
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from banditcore.errors import ConfigurationConflictError, CorruptDataError
 from banditcore.maintenance.segment_checks import Problem
-from banditcore.store import checkpoints, keys, keyspace, settings
+from banditcore.store import checkpoints, keys, keyspace, settings, stream_checkpoints
 from banditcore.store.settings import Settings
 
 if TYPE_CHECKING:
@@ -42,8 +40,6 @@ def check_settings(
     else:
         if kept is None:
             problem = Problem(key, "a field is missing", _SET_AGAIN)
-        elif not all(math.isfinite(s) and s > 0 for s in (kept.half_life_s or 1.0, kept.window_s)):
-            problem = Problem(key, f"{kept}: seconds > 0 are needed", _SET_AGAIN)
     return (kept, []) if problem is None else (None, [problem])
 
 
@@ -66,18 +62,14 @@ def check_checkpoints(store: Store, bandit: str) -> Iterator[Problem]:
 
 
 def _is_checkpoint(source: str, raw: bytes) -> bool:
-    try:
-        checkpoints.parse(source, raw)
-    except CorruptDataError:
-        # A partition of a stream or topic has another form: offset, refused, identities of the
-        # servers.
-        return source.startswith(("stream:", "kafka:")) and _is_of_stream(raw)
-    return True
-
-
-def _is_of_stream(raw: bytes) -> bool:
-    try:
-        found = json.loads(raw)
-    except ValueError:
-        return False
-    return isinstance(found, list) and [type(part) for part in found[:3]] == [int, int, list]
+    # A partition of a stream or topic has another form. A log may be called like one.
+    forms: list[Callable[[str, bytes], object]] = [checkpoints.parse]
+    if source.startswith(("stream:", "kafka:")):
+        forms.append(stream_checkpoints.parse)
+    for parse in forms:
+        try:
+            parse(source, raw)
+        except CorruptDataError:
+            continue
+        return True
+    return False

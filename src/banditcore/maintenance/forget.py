@@ -11,9 +11,19 @@ from banditcore.identifiers import check_arm, check_bandit, check_segment
 from banditcore.maintenance.slates_without import without_arm
 from banditcore.segments import is_within, with_ancestors
 from banditcore.slate_format import decode, encode
-from banditcore.store import index, keys, keyspace, library, publish, stream_removal
+from banditcore.store import (
+    index,
+    keys,
+    keyspace,
+    library,
+    maintenance_library,
+    publish,
+    settings,
+    stream_removal,
+)
 from banditcore.store.dump import dump, forget
 from banditcore.store.registry import decode_ids
+from banditcore.store.seals import DIGITS
 from banditcore.store.statistics import Statistics
 from banditcore.store.stream_removal import StreamsHeld
 
@@ -94,12 +104,12 @@ def forget_bandit(
     """
     check_bandit(bandit)
     segments = index.segments(store, bandit)
-    # One whose import has not ended has settings and nothing else.
     of_bandit = keys.of_bandit(bandit)
     is_begun = any(keyspace.existing(store, [of_bandit.settings, of_bandit.streams]))
     if not (segments or is_begun or bandit in index.bandits(store)):
         raise InvalidValueError(describe("bandit", bandit, "the store has no such bandit"))
-    paths = with_ancestors(segments)
+    # What an import that has not ended wrote, no index names.
+    paths = with_ancestors({*segments, *settings.pending(store, bandit)})
     found = _arms_of(store, bandit, paths)
     streams = _NO_STREAMS if keep_streams else stream_removal.held(store, bandit)
     gone = Forgotten(found.arms, tuple(found.published), streams)
@@ -108,7 +118,7 @@ def forget_bandit(
     if not keep_streams:  # first: a worker would count what is retained in segments made anew
         stream_removal.remove(store, bandit)
     forget(store, bandit, paths)
-    [reply] = library.run(store, [library.forget_bandit(of_bandit)])
+    [reply] = library.run(store, [maintenance_library.forget_bandit(of_bandit)])
     if reply[0] != b"OK":
         raise ConfigurationConflictError(
             describe("bandit", bandit, "it was written to meanwhile: stop its writers, try again")
@@ -268,7 +278,7 @@ def _arms_of(store: Store, bandit: str, paths: Sequence[str]) -> _Found:
         batch = paths[first : first + _AT_ONCE]
         for path, dumped in zip(batch, dump(store, bandit, batch, with_digests=False), strict=True):
             if dumped.fields:
-                slots = dumped.fields.get(b"n", b"0")
+                slots = dumped.fields.get(b"n", b"")[:-DIGITS]  # if damaged, about as many
                 found.arms[path] = int(slots) if slots.isdigit() else 0
             if dumped.types[4] != "none":
                 found.published.append(path)

@@ -21,8 +21,9 @@ from banditcore.errors import (
 from banditcore.identifiers import check_bandit, check_segment
 from banditcore.maintenance.export_format import CHECKPOINTS, HEAD, SEGMENT, RecordReader
 from banditcore.maintenance.forget import forget_bandit
-from banditcore.store import index, keys, library, partitions
-from banditcore.store.dump import SegmentDump, restore
+from banditcore.store import index, keys, library, maintenance_library, partitions
+from banditcore.store.dump import SegmentDump, forget, restore
+from banditcore.store.library import Reply
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
@@ -96,14 +97,18 @@ def import_bandit(
         The file is damaged, or no export. Nothing was changed.
     """
     reader = RecordReader(Path(path))
-    head, total = _checked(reader)
+    head, found = _checked(reader)
     bandit = head.name if name is None else check_bandit(name)
     has_streams = bool(head.streams) and head.streams == partitions.identity(store, bandit)
     if replace and index.segments(store, bandit):
         forget_bandit(store, bandit, keep_streams=has_streams)
     of_bandit = keys.of_bandit(bandit)
     token = uuid.uuid4().hex.encode()
-    _insist(library.begin_import(of_bandit, token=token), store, bandit)
+    written = library.packed(segment.encode() for segment in found)
+    begin = maintenance_library.begin_import(of_bandit, token=token, paths=written)
+    # Those of an import before, of another file, which nobody else would find.
+    left = library.unpacked(_insist(begin, store, bandit)[1]) or []
+    forget(store, bandit, [segment.decode() for segment in left])
     checkpoints: list[bytes] = []
     paths: list[str] = []
     for kind, parts in reader.records():
@@ -116,8 +121,8 @@ def import_bandit(
             restore(store, bandit, segment, dumped)
             paths.append(segment)
             if progress is not None:
-                progress(len(paths), total, segment)
-    ending = library.end_import(
+                progress(len(paths), len(found), segment)
+    ending = maintenance_library.end_import(
         of_bandit,
         token=token,
         kept=library.packed(head.settings),
@@ -142,19 +147,18 @@ class _Head(NamedTuple):
     settings: list[bytes]
 
 
-def _checked(reader: RecordReader) -> tuple[_Head, int]:
-    """Read the whole file; return what it begins with, and how many segments it holds."""
+def _checked(reader: RecordReader) -> tuple[_Head, list[str]]:
+    """Read the whole file; return what it begins with, and which segments it holds."""
     head = None
-    total = 0
+    found = []
     for kind, parts in reader.records():
         if kind == HEAD:
             head = _checked_record(reader.path, kind, partial(_head, parts))
         elif kind == SEGMENT:
-            _checked_record(reader.path, kind, partial(_segment, parts))
-            total += 1
+            found.append(_checked_record(reader.path, kind, partial(_segment, parts))[0])
     if head is None:  # no reader of records lets that pass
         raise InvalidValueError(describe("export", str(reader.path), "it has no head"))
-    return head, total
+    return head, found
 
 
 def _checked_record(path: Path, kind: int, read: Callable[[], T]) -> T:
@@ -195,7 +199,7 @@ def _without(words: Sequence[bytes], prefix: bytes) -> list[bytes]:
     return [word for pair in pairs if not pair[0].startswith(prefix) for word in pair]
 
 
-def _insist(call: library.Call, store: Store, bandit: str) -> None:
+def _insist(call: library.Call, store: Store, bandit: str) -> Reply:
     [reply] = library.run(store, [call])
     word = reply[0]
     if word == b"EXISTS":
@@ -206,3 +210,4 @@ def _insist(call: library.Call, store: Store, bandit: str) -> None:
         raise ConfigurationConflictError(describe("bandit", bandit, remedy))
     if word != b"OK":
         raise CorruptDataError(describe("reply", reply, f"bandit {bandit!r} was not imported"))
+    return reply

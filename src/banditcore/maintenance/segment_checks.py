@@ -13,7 +13,8 @@ from banditcore.errors import BanditCoreError, CorruptDataError
 from banditcore.events import MAX_AHEAD_S
 from banditcore.identifiers import check_arm
 from banditcore.store.dump import SegmentDump
-from banditcore.store.registry import decode_ids
+from banditcore.store.registry import check_token, decode_ids, digest_of
+from banditcore.store.seals import unseal
 from banditcore.store.settings import Settings
 from banditcore.store.version import SegmentVersion
 
@@ -101,10 +102,10 @@ def _check_version(dumped: SegmentDump, settings: Settings | None) -> Iterator[P
 def _check_registry(dumped: SegmentDump) -> tuple[int | None, list[Problem]]:
     """Return how many slots there are, None if that is unclear, and what is wrong."""
     problems = []
-    raw = dumped.fields.get(b"n", b"0")
-    slots = int(raw) if _NUMBER.fullmatch(raw) else None
+    raw = _unsealed(dumped.fields[b"n"]) if b"n" in dumped.fields else b"0"
+    slots = int(raw) if raw is not None and _NUMBER.fullmatch(raw) else None
     if slots is None:
-        problems.append(Problem("n", f"is {raw!r}, no number of arms", _FORGET))
+        problems.append(Problem("n", f"is {dumped.fields[b'n']!r}, no number of arms", _FORGET))
     try:
         arms = decode_ids(dumped.registry)
         for arm in arms:
@@ -118,6 +119,11 @@ def _check_registry(dumped: SegmentDump) -> tuple[int | None, list[Problem]]:
         problems.append(Problem("a", f"names {len(arms)} arms, n says {slots}", _FORGET))
     if arms and not dumped.fields.get(b"t"):
         problems.append(Problem("t", "is missing beside arms", _FORGET))
+    elif not problems:
+        try:
+            check_token(dumped.fields.get(b"t", b""), digest_of(dumped.registry), "of it")
+        except CorruptDataError as error:
+            problems.append(Problem("a", str(error), _FORGET))
     return slots, problems
 
 
@@ -131,7 +137,7 @@ def _check_fields(dumped: SegmentDump, arms: int | None) -> Iterator[Problem]:
         elif field.startswith(b"m:"):
             if not _is_mark_field(field):
                 yield Problem(shown, "is no name of a mark", _NOT_OURS)
-            elif _MARK.fullmatch(value) is None:
+            elif _MARK.fullmatch(_unsealed(value) or b"") is None:
                 yield Problem(shown, f"is {value!r}: no epoch and offset", _FORGET)
         elif field not in (b"v", b"t", b"n", b"w:0", b"w:1"):
             yield Problem(shown, "is an unknown field", _NOT_OURS)
@@ -145,10 +151,21 @@ def _is_mark_field(field: bytes) -> bool:
     return match is not None and match[2][int(match[1]) : int(match[1]) + 1] == ":"
 
 
-def _check_chunk(shown: str, chunk: int, raw: bytes, arms: int) -> Iterator[Problem]:
+def _unsealed(raw: bytes) -> bytes | None:
+    try:
+        return unseal(raw, "", "")
+    except CorruptDataError:
+        return None
+
+
+def _check_chunk(shown: str, chunk: int, stored: bytes, arms: int) -> Iterator[Problem]:
     room = min(_SLOTS_PER_CHUNK, arms - chunk * _SLOTS_PER_CHUNK)
     if room <= 0:
         yield Problem(shown, f"stands beyond the {arms} arms", _FORGET)
+        return
+    raw = _unsealed(stored)
+    if raw is None:
+        yield Problem(shown, "is damaged: its checksum is wrong", _FORGET)
         return
     if len(raw) % _SLOT_BYTES or len(raw) > room * _SLOT_BYTES:
         yield Problem(
@@ -176,7 +193,8 @@ def _check_windows(dumped: SegmentDump) -> Iterator[Problem]:
     for parity in (0, 1):
         name = f"w:{parity}"
         raw = dumped.fields.get(name.encode())
-        if raw is not None and not (_NUMBER.fullmatch(raw) and int(raw) % 2 == parity):
+        bucket = b"" if raw is None else _unsealed(raw) or b""
+        if raw is not None and not (_NUMBER.fullmatch(bucket) and int(bucket) % 2 == parity):
             yield Problem(name, f"is {raw!r}, no window bucket of its parity", _FORGET)
         if dumped.types[2 + parity] == "none":
             continue  # expired, or nothing was recorded with ids

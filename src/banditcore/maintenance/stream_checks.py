@@ -10,6 +10,7 @@ from banditcore.errors import CorruptDataError
 from banditcore.maintenance.segment_checks import Problem
 from banditcore.store import keys, keyspace, library, partitions, stream_library
 from banditcore.store.keys import PartitionKeys
+from banditcore.store.seals import unseal
 from banditcore.store.streams import letter_of
 from banditcore.store.transport import Command
 
@@ -220,6 +221,13 @@ def _check_producer(store: Store, name: str) -> Iterator[Problem]:
     )
     if expiry == -1:
         yield Problem(name, "never expires", f"EXPIRE it in {24 * 3600} s")
-    if value is not None and _APPENDED.fullmatch(value) is None:
+    if value is not None and not _is_appended(value):
         what = f"is {value[:40]!r}: no sequence and offset"
         yield Problem(name, what, "remove it; its producer must start again")
+
+
+def _is_appended(value: bytes) -> bool:
+    try:
+        return _APPENDED.fullmatch(unseal(value, "producer", "")) is not None
+    except CorruptDataError:
+        return False

@@ -25,9 +25,10 @@ from banditcore.maintenance.segment_checks import KEY_TYPES, Problem, check_segm
 from banditcore.maintenance.stream_checks import check_passing, check_streams
 from banditcore.segments import GLOBAL, with_ancestors
 from banditcore.slate_format import decode
-from banditcore.store import keys, keyspace, publish
+from banditcore.store import keys, keyspace, publish, settings
 from banditcore.store.dump import SegmentDump, dump
 from banditcore.store.registry import decode_ids
+from banditcore.store.seals import DIGITS
 from banditcore.store.settings import Settings
 
 if TYPE_CHECKING:
@@ -197,9 +198,16 @@ class _Verification:
         """Return what the indexes account for."""
         owned = Ownership()
         for bandit in bandits:
-            paths = with_ancestors(self._quietly(partial(self.index, bandit)))
-            owned.add(self.store, bandit, paths)
+            paths = self._quietly(partial(self.index, bandit))
+            owned.add(self.store, bandit, with_ancestors({*paths, *self._imported(bandit)}))
         return owned
+
+    def _imported(self, bandit: str) -> list[str]:
+        [kind] = keyspace.types(self.store, [keys.of_bandit(bandit).settings])
+        try:
+            return settings.pending(self.store, bandit) if kind == "hash" else []
+        except CorruptDataError:  # that the import has not ended is a finding already
+            return []
 
     def _quietly(self, read: Callable[[], list[str]]) -> list[str]:
         before = len(self.findings)
@@ -330,8 +338,8 @@ def _note_marks(dumped: SegmentDump, marks: dict[int, int]) -> None:
     """Raise the highest marks of the partitions of streams to those of a segment."""
     for field, value in dumped.fields.items():
         partition = field.removeprefix(_STREAM_MARK.encode())
-        offset = value.partition(b" ")[2]
-        # What is no mark is a finding of its own.
+        offset = value[:-DIGITS].partition(b" ")[2]
+        # What is no mark, or damaged, is a finding of its own.
         if partition != field and _PARTITION.fullmatch(partition) and _OFFSET.fullmatch(offset):
             number = int(partition)
             marks[number] = max(marks.get(number, -1), int(offset))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from banditcore.errors import ConfigurationConflictError, CorruptDataError, describe
 from banditcore.logs import EventLog, Position
 from banditcore.store import keys
+from banditcore.store.seals import seal, unseal
 from banditcore.store.transport import Command
 
 if TYPE_CHECKING:
@@ -65,12 +66,12 @@ def load(store: Store, bandit: str, source: str) -> Checkpoint:
     return Checkpoint() if raw is None else parse(source, raw)
 
 
-def parse(source: str, raw: bytes | str) -> Checkpoint:
+def parse(source: str, raw: bytes) -> Checkpoint:
     """Read the stored form of a checkpoint; raises CorruptDataError when it is none."""
+    damaged = f"of source {source!r} is damaged; run with --rescan"
+    value = unseal(raw, "checkpoint", damaged)
     try:
-        # Earlier versions wrote no identities.
-        offset, line, digest, reading, refused, *rest = json.loads(raw)
-        [identities] = rest or [()]
+        offset, line, digest, reading, refused, identities = json.loads(value)
         return Checkpoint(
             Position(int(offset), int(line), str(digest)),
             str(reading),
@@ -78,9 +79,7 @@ def parse(source: str, raw: bytes | str) -> Checkpoint:
             tuple(map(str, identities)),
         )
     except (ValueError, TypeError, OverflowError) as error:
-        raise CorruptDataError(
-            describe("checkpoint", raw, f"of source {source!r} is damaged; run with --rescan")
-        ) from error
+        raise CorruptDataError(describe("checkpoint", raw, damaged)) from error
 
 
 def save(store: Store, bandit: str, source: str, checkpoint: Checkpoint) -> None:
@@ -97,4 +96,4 @@ def save(store: Store, bandit: str, source: str, checkpoint: Checkpoint) -> None
         ]
     )
     key = keys.of_bandit(bandit).checkpoints
-    store.replies([Command(key, ("HSET", key, source, raw))])
+    store.replies([Command(key, ("HSET", key, source, seal(raw.encode())))])

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from banditcore.errors import CorruptDataError, describe
-from banditcore.store import index, keys, keyspace, library
+from banditcore.store import index, keys, keyspace, library, maintenance_library
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
 
 __all__ = ["SegmentDump", "dump", "forget", "restore"]
 
-_FIELDS_AT = 7  # where the fields begin in a reply of `library.dump_segment`
+_FIELDS_AT = 7  # where the fields begin in a reply of `maintenance_library.dump_segment`
 _FORGOTTEN_AT_ONCE = 256
 
 
@@ -59,7 +59,9 @@ def dump(
         When a set of digests has a member that is none.
     """
     calls = [
-        library.dump_segment(keys.of_segment(bandit, segment), with_digests=with_digests)
+        maintenance_library.dump_segment(
+            keys.of_segment(bandit, segment), with_digests=with_digests
+        )
         for segment in segments
     ]
     dumps = []
@@ -88,7 +90,7 @@ def restore(store: Store, bandit: str, segment: str, dumped: SegmentDump) -> Non
     It is out of sight until its bandit's index names it.
     """
     (even_expiry, odd_expiry), (even, odd) = dumped.expiries, dumped.digests
-    call = library.restore_segment(
+    call = maintenance_library.restore_segment(
         keys.of_segment(bandit, segment),
         registry=dumped.registry,
         even_expiry=even_expiry,
@@ -117,7 +119,9 @@ def forget(store: Store, bandit: str, segments: Sequence[str], *, keep_marks: bo
     for first in range(0, len(segments), _FORGOTTEN_AT_ONCE):
         batch = segments[first : first + _FORGOTTEN_AT_ONCE]
         calls = [
-            library.forget_segment(keys.of_segment(bandit, segment), keep_marks=keep_marks)
+            maintenance_library.forget_segment(
+                keys.of_segment(bandit, segment), keep_marks=keep_marks
+            )
             for segment in batch
         ]
         for segment, reply in zip(batch, library.run(store, calls), strict=True):

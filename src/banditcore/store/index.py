@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from banditcore.errors import CorruptDataError, describe
 from banditcore.store import keys
 from banditcore.store.transport import Command
 
@@ -58,4 +59,9 @@ def withdraw(store: Store, bandit: str) -> None:
 
 def _members(store: Store, key: str) -> list[str]:
     [members] = store.replies([Command(key, ("SMEMBERS", key))])
-    return sorted(name.decode() for name in members)
+    try:
+        return sorted(name.decode() for name in members)
+    except UnicodeDecodeError as error:
+        raise CorruptDataError(
+            describe("index", key, f"has the member {error.object!r}: see what verify says")
+        ) from error

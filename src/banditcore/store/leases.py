@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from banditcore.errors import InvalidValueError, describe
+from banditcore.errors import CorruptDataError, InvalidValueError, describe
 from banditcore.store import keys, library, stream_library
 
 if TYPE_CHECKING:
@@ -108,6 +108,9 @@ class Lease:
 
     def _call(self, call: library.Call) -> tuple[bytes, bytes]:
         [reply] = library.run(self._store, [call])
+        if reply[0] == b"CORRUPT":
+            remedy = f"of lease {self._key} is damaged: remove the key when nobody holds it"
+            raise CorruptDataError(describe(reply[1].decode(), "no whole number", remedy))
         return reply[0], reply[1] if len(reply) > 1 else b""
 
     def _forget(self) -> None:

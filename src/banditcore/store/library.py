@@ -1,7 +1,7 @@
-"""Typed binding of library.lua: one function here for each function there.
+"""Typed binding of library.lua and updates.lua: one function here for each function there.
 
-A library's name carries a digest of its text. Loading never replaces anything, so clients of
-different releases can work on one server, each with the functions it was built with.
+A library's name carries a digest of its text, prelude included. Loading never replaces anything, so
+clients of different releases can work on one server, each with the functions it was built with.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FILE",
+    "UPDATES",
     "Call",
     "Held",
     "Reply",
@@ -34,12 +35,7 @@ __all__ = [
     "apply_batch",
     "apply_unique",
     "attempt",
-    "begin_import",
     "compact",
-    "dump_segment",
-    "end_import",
-    "forget_bandit",
-    "forget_segment",
     "library_name",
     "library_source",
     "open_segment",
@@ -47,13 +43,17 @@ __all__ = [
     "publish",
     "read",
     "rescale",
-    "restore_segment",
     "run",
+    "settle",
+    "unpacked",
 ]
 
 Reply = list[bytes]
 
 FILE = "library.lua"
+UPDATES = "updates.lua"
+
+_PRELUDE = "-- @PRELUDE@\n"
 
 _RELOADS = 5
 """Times that a call loads the library when others flush it all the time."""
@@ -146,7 +146,7 @@ class Window:
 
 def add_arms(keys: SegmentKeys, *, held: Held) -> Call:
     """Append ids to the registry."""
-    return Call("add_arms", (keys.state, keys.arms), held.arguments())
+    return Call("add_arms", (keys.state, keys.arms), held.arguments(), file=UPDATES)
 
 
 def apply(
@@ -164,7 +164,7 @@ def apply(
     """Apply the deltas between two offsets of a partition, by compare-and-set on its mark."""
     times = (_number(newest), _number(now))
     arguments = (*held.arguments(), mark, epoch, expected, new, *times, deltas)
-    return Call("apply", (keys.state, keys.arms), arguments)
+    return Call("apply", (keys.state, keys.arms), arguments, file=UPDATES)
 
 
 def apply_batch(
@@ -172,7 +172,8 @@ def apply_batch(
 ) -> Call:
     """Apply all deltas under one digest, once within the window."""
     arguments = (*held.arguments(), *window.arguments(), digest, deltas)
-    return Call("apply_batch", (keys.state, keys.arms, keys.even, keys.odd), arguments)
+    of = (keys.state, keys.arms, keys.even, keys.odd)
+    return Call("apply_batch", of, arguments, file=UPDATES)
 
 
 def apply_unique(
@@ -186,7 +187,8 @@ def apply_unique(
 ) -> Call:
     """Apply each delta under a digest of its own, once within the window."""
     arguments = (*held.arguments(), *window.arguments(), digests, deltas, attempt)
-    return Call("apply_unique", (keys.state, keys.arms, keys.even, keys.odd), arguments)
+    of = (keys.state, keys.arms, keys.even, keys.odd)
+    return Call("apply_unique", of, arguments, file=UPDATES)
 
 
 def rescale(
@@ -228,49 +230,26 @@ def agree(keys: BanditKeys, *, half_life_s: str, window_s: str) -> Call:
     return Call("agree", (keys.settings,), (half_life_s, window_s))
 
 
-def dump_segment(keys: SegmentKeys, *, with_digests: bool) -> Call:
-    """Read all of a segment but its blob, at one moment."""
-    return Call("dump_segment", keys, (int(with_digests),), writes=False)
-
-
-def restore_segment(
-    keys: SegmentKeys,
-    *,
-    registry: bytes,
-    even_expiry: int,
-    even: bytes,
-    odd_expiry: int,
-    odd: bytes,
-    fields: bytes,
-) -> Call:
-    """Put a dumped segment in the place of whatever is there. Expiries in ms since 1970, or -1."""
-    return Call("restore_segment", keys, (registry, even_expiry, even, odd_expiry, odd, fields))
-
-
-def forget_segment(keys: SegmentKeys, *, keep_marks: bool) -> Call:
-    """Remove a segment, or all of it but marks and windows."""
-    return Call("forget_segment", keys, (int(keep_marks),))
-
-
-def begin_import(keys: BanditKeys, *, token: bytes) -> Call:
-    """Close a bandit without segments to all but one import."""
-    return Call("begin_import", (keys.settings, keys.segments), (token,))
-
-
-def end_import(keys: BanditKeys, *, token: bytes, kept: bytes, read: bytes, paths: bytes) -> Call:
-    """Open it with settings, checkpoints and segments; see `packed`."""
-    of = (keys.settings, keys.segments, keys.checkpoints)
-    return Call("end_import", of, (token, kept, read, paths))
-
-
-def forget_bandit(keys: BanditKeys) -> Call:
-    """Remove what exists once a bandit, unless its index has segments."""
-    return Call("forget_bandit", (keys.settings, keys.segments, keys.checkpoints), ())
+def settle(keys: BanditKeys, *, half_life_s: str, window_s: str) -> Call:
+    """Replace what a bandit is kept with, unless it is being imported."""
+    return Call("settle", (keys.settings,), (half_life_s, window_s))
 
 
 def packed(strings: Iterable[bytes]) -> bytes:
     """Return a list of strings as one: for each its length as u32, then itself."""
     return b"".join(len(string).to_bytes(4, "little") + string for string in strings)
+
+
+def unpacked(packed: bytes) -> list[bytes] | None:
+    """Return the strings of a packed list; None when it is cut."""
+    strings, at = [], 0
+    while at < len(packed):
+        start = at + 4
+        at = start + int.from_bytes(packed[at:start], "little")
+        if start > len(packed) or at > len(packed):
+            return None
+        strings.append(packed[start:at])
+    return strings
 
 
 def run(store: Store, calls: Sequence[Call]) -> list[Reply]:
@@ -327,7 +306,10 @@ def library_source(file: str = FILE) -> str:
 
 @cache
 def _template(file: str) -> str:
-    return files("banditcore.store").joinpath(file).read_text("utf-8")
+    text = files("banditcore.store").joinpath(file).read_text("utf-8")
+    if _PRELUDE in text:
+        text = text.replace(_PRELUDE, _template("prelude.lua"))
+    return text
 
 
 def _number(value: float | None) -> str:

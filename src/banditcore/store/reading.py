@@ -14,6 +14,7 @@ from banditcore.counts import ArmCounts, decay_exponent
 from banditcore.errors import CorruptDataError, InvalidValueError, describe
 from banditcore.store import keys, library
 from banditcore.store.library import Reply
+from banditcore.store.seals import DIGITS, seal, unseal
 from banditcore.store.transport import Command
 from banditcore.store.view import SegmentView
 
@@ -153,7 +154,14 @@ def _counts_of(segment: str, reply: Reply, view: SegmentView | None, as_of: floa
 def _table(segment: str, slots: int, chunks: Sequence[bytes]) -> NDArray[np.float64]:
     """Return the (slots, 2) counts that chunks hold; what is missing at their ends is 0."""
     table = np.zeros((slots, 2))
-    for j, raw in enumerate(chunks):
+    for j, stored in enumerate(chunks):
+        if not stored:
+            continue  # none of these arms has counts yet
+        raw = stored[:-DIGITS]
+        if seal(raw) != stored:
+            raise CorruptDataError(
+                describe(f"chunk {j}", "damaged", f"segment {segment!r}: its checksum is wrong")
+            )
         first = j * _SLOTS_PER_CHUNK
         room = min(_SLOTS_PER_CHUNK, slots - first)
         if len(raw) % _SLOT_BYTES or len(raw) > room * _SLOT_BYTES:
@@ -172,7 +180,7 @@ def _table(segment: str, slots: int, chunks: Sequence[bytes]) -> NDArray[np.floa
 def _mark(segment: str, raw: bytes | None) -> tuple[int, str]:
     if raw is None:
         return 0, ""
-    parts = _MARK.fullmatch(raw)
+    parts = _MARK.fullmatch(unseal(raw, "mark", f"of segment {segment!r} is damaged"))
     if parts is None:
         raise CorruptDataError(
             describe("mark", raw, f"of segment {segment!r} is damaged: no epoch and offset")

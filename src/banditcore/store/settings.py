@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from banditcore.errors import ConfigurationConflictError, CorruptDataError, describe
+from banditcore.identifiers import check_segment
 from banditcore.store import keys, library
 from banditcore.store.transport import Command
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
 
-__all__ = ["Settings", "Wanted", "agree", "load", "save"]
+__all__ = ["Settings", "Wanted", "agree", "load", "pending", "save"]
 
 DEFAULT_WINDOW_S = 3600.0
 
-_IMPORTING = b"importing"  # see begin_import in library.lua
+_IMPORTING = b"importing"  # see begin_import in maintenance.lua
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +65,44 @@ def load(store: Store, bandit: str) -> Settings | None:
 
 
 def save(store: Store, bandit: str, settings: Settings) -> None:
-    """Replace a bandit's settings. Segments that exist keep theirs until they are changed.
+    """Replace a bandit's settings, in one step.
+
+    Segments that exist keep theirs until they are changed.
 
     Raises
     ------
     ConfigurationConflictError
         While the bandit is being imported.
     """
-    load(store, bandit)
+    fields = _fields(settings)
+    call = library.settle(keys.of_bandit(bandit), half_life_s=fields["h"], window_s=fields["w"])
+    [reply] = library.run(store, [call])
+    if reply[0] != b"OK":
+        raise _importing(bandit)
+
+
+def pending(store: Store, bandit: str) -> list[str]:
+    """Return the segments that an import which has not ended may have written, out of sight.
+
+    Raises
+    ------
+    CorruptDataError
+        The list of them is damaged.
+    """
     key = keys.of_bandit(bandit).settings
-    fields = [text for field in _fields(settings).items() for text in field]
-    store.replies([Command(key, ("HSET", key, *fields))])
+    [(half_life, raw)] = store.replies([Command(key, ("HMGET", key, "h", "s"))])
+    if half_life != _IMPORTING or raw is None:
+        return []
+    damaged = CorruptDataError(
+        describe("segments", raw, f"of the unfinished import of {bandit!r}: HDEL s of {key}")
+    )
+    paths = library.unpacked(raw)
+    if paths is None:
+        raise damaged
+    try:
+        return [check_segment(path.decode()) for path in paths]
+    except ValueError as error:
+        raise damaged from error
 
 
 def agree(store: Store, bandit: str, wanted: Wanted, *, insist: bool = True) -> Settings:
@@ -107,15 +136,26 @@ def agree(store: Store, bandit: str, wanted: Wanted, *, insist: bool = True) -> 
 
 def _read(bandit: str, half_life: bytes, window: bytes) -> Settings:
     if half_life == _IMPORTING:
-        raise ConfigurationConflictError(
-            describe("bandit", bandit, "it is being imported: wait, or run the import again")
-        )
+        raise _importing(bandit)
     try:
-        return Settings(float(half_life) or None, float(window))
+        found = Settings(float(half_life) or None, float(window))
     except ValueError as error:
-        raise CorruptDataError(
-            describe("settings", [half_life, window], f"of bandit {bandit!r}: two numbers")
-        ) from error
+        raise _damaged(bandit, half_life, window) from error
+    if not all(math.isfinite(s) and s > 0 for s in (found.half_life_s or 1.0, found.window_s)):
+        raise _damaged(bandit, half_life, window)
+    return found
+
+
+def _importing(bandit: str) -> ConfigurationConflictError:
+    return ConfigurationConflictError(
+        describe("bandit", bandit, "it is being imported: wait, or run the import again")
+    )
+
+
+def _damaged(bandit: str, half_life: bytes, window: bytes) -> CorruptDataError:
+    return CorruptDataError(
+        describe("settings", [half_life, window], f"of bandit {bandit!r}: two numbers of seconds")
+    )
 
 
 def _kept_half_life(seconds: float | None) -> str:

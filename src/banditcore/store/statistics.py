@@ -14,13 +14,13 @@ from banditcore.counts import decay_exponent
 from banditcore.errors import CorruptDataError, StoreError, StoreUnavailableError, describe
 from banditcore.store import index, library
 from banditcore.store.reading import MAX_EXPONENT, SegmentReader
-from banditcore.store.registry import encode_ids
+from banditcore.store.registry import digest_of, encode_ids, new_token
 from banditcore.store.retrying import Patience
 from banditcore.store.translation import translated
 from banditcore.store.transport import Failure
 from banditcore.store.updates import Outcome, Update
 from banditcore.store.version import SegmentVersion
-from banditcore.store.view import SegmentView, new_token
+from banditcore.store.view import SegmentView
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
@@ -132,13 +132,14 @@ class Statistics:
             kept = [slot for slot, arm in enumerate(view.arms) if arm not in gone]
             if len(kept) == len(view.arms):
                 return 0
+            registry = encode_ids(view.arms[slot] for slot in kept)
             call = library.compact(
                 self.reader.keys(segment),
                 version=view.version.pack(),
                 token=view.token,
                 new_version=view.version.next_epoch().pack(),
-                new_token=new_token(),
-                new_registry=encode_ids(view.arms[slot] for slot in kept),
+                new_token=new_token(digest_of(registry)),
+                new_registry=registry,
                 kept=np.array(kept, dtype="<u4").tobytes(),
             )
             if self._accepted(segment, call):

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from banditcore.errors import CorruptDataError, describe
 from banditcore.store import keys
+from banditcore.store.seals import seal, unseal
 from banditcore.store.transport import Command
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
 
-__all__ = ["StreamCheckpoint", "load", "save"]
+__all__ = ["StreamCheckpoint", "load", "parse", "save"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +43,20 @@ def load(store: Store, bandit: str, source: str, partition: int) -> StreamCheckp
     """Return where a partition was left; nothing is known of one that was never read."""
     key = keys.of_bandit(bandit).checkpoints
     [raw] = store.replies([Command(key, ("HGET", key, _field(source, partition)))])
-    if raw is None:
-        return StreamCheckpoint()
+    return StreamCheckpoint() if raw is None else parse(_field(source, partition), raw)
+
+
+def parse(field: str, raw: bytes) -> StreamCheckpoint:
+    """Read the stored form of a checkpoint; raises CorruptDataError when it is none."""
+    damaged = (
+        f"of {field!r} is damaged: delete the field; marks beside the counts tell what is applied"
+    )
+    value = unseal(raw, "checkpoint", damaged)
     try:
-        offset, refused, identities = json.loads(raw)
+        offset, refused, identities = json.loads(value)
         return StreamCheckpoint(int(offset), int(refused), tuple(map(str, identities)))
     except (ValueError, TypeError, OverflowError) as error:
-        raise CorruptDataError(
-            describe(
-                "checkpoint",
-                raw,
-                f"of partition {partition} of {source!r} is damaged: delete the field; the marks "
-                "beside the counts tell what is applied",
-            )
-        ) from error
+        raise CorruptDataError(describe("checkpoint", raw, damaged)) from error
 
 
 def save(
@@ -64,7 +65,7 @@ def save(
     """Remember a checkpoint."""
     raw = json.dumps([checkpoint.offset, checkpoint.refused, checkpoint.identities])
     key = keys.of_bandit(bandit).checkpoints
-    store.replies([Command(key, ("HSET", key, _field(source, partition), raw))])
+    store.replies([Command(key, ("HSET", key, _field(source, partition), seal(raw.encode())))])
 
 
 def _field(source: str, partition: int) -> str:

@@ -1,9 +1,6 @@
 #!lua name=@LIBRARY@
 -- Streams of events, the leases of those who apply them: server-side functions.
 --
--- Atomicity: as in library.lua. A function runs alone, reads and checks first, then writes; nothing
--- after the first write can fail. Replies are words.
---
 -- Offsets are whole numbers below 2^53: the server's time in microseconds, or more when events come
 -- faster than one a microsecond. A new one is larger than all before, even when a failover lost the
 -- end of the stream, as long as the new primary's clock is not behind by more than the failover took.
@@ -17,9 +14,11 @@
 --                     applied         the last offset that is applied, as `trim` was told last
 --                     applied_total   events up to it
 --                     dead, dead_bytes   dead letters ever written; bytes of those kept
---   producer  string  "<sequence> <first>" of the producer's last append; expires after a day
+--   producer  string  "<sequence> <first>" of the producer's last append, sealed; expires after a day
 --   dead      sorted set  offset -> offset i64, length of the reason u32, the reason, the event
 --   lease     hash    token, epoch, until (milliseconds)
+
+-- @PRELUDE@
 
 local PRODUCER_EXPIRES_S = 86400
 local PAGE = 8 -- entries of up to 512 KiB that are looked at together
@@ -36,15 +35,24 @@ local function micros()
   return tonumber(time[1]) * 1000000 + tonumber(time[2])
 end
 
-local function numbers(offsets, ...)
-  local stored = redis.call('HMGET', offsets, ...)
+-- A whole number as it is stored; nil when it is none.
+local function whole(raw)
+  return string.match(raw, '^%-?%d+$') and tonumber(raw)
+end
+
+-- Fields of a hash as whole numbers, 0 where there is none; or nil and the reply to give.
+local function numbers(key, ...)
+  local stored = redis.call('HMGET', key, ...)
   for i = 1, #stored do
-    stored[i] = tonumber(stored[i] or '0')
+    stored[i] = whole(stored[i] or '0')
+    if not stored[i] then
+      return nil, corrupt((select(i, ...)))
+    end
   end
   return stored
 end
 
--- First offset and count of an entry.
+-- First offset and count of an entry, which the server knows to be numbers.
 local function parts(entry)
   local first, count = string.match(entry[1], '^(%d+)-(%d+)$')
   return tonumber(first), tonumber(count)
@@ -65,7 +73,7 @@ local function entry_before(stream, offset)
 end
 
 -- append(keys: stream, offsets, producer; args: sequence, count, most, body)
---   -> {OK, first} | {ALREADY, first} | {FULL, unapplied} | {INVALID, why}
+--   -> {OK, first} | {ALREADY, first} | {FULL, unapplied} | {CORRUPT, what} | {INVALID, why}
 -- Appends one entry of `count` events. `sequence` counts the entries of a producer, from 1: one that
 -- was seen before, or is older, changes nothing (`first` is "" when it is older). Refused as FULL
 -- while `most` events or more are not applied; so at most one entry goes beyond.
@@ -74,13 +82,19 @@ local function append(keys, args)
   local sequence, count, most = tonumber(args[1]), tonumber(args[2]), tonumber(args[3])
   local last = redis.call('GET', producer)
   if last then
-    local seen, first = string.match(last, '^(%d+) (%d+)$')
+    local seen, first = string.match(unsealed(last) or '', '^(%d+) (%d+)$')
+    if not seen then
+      return corrupt('producer')
+    end
     seen = tonumber(seen)
     if sequence <= seen then
       return { 'ALREADY', sequence == seen and first or UNKNOWN_FIRST }
     end
   end
-  local stored = numbers(offsets, 'end', 'total', 'applied_total')
+  local stored, refusal = numbers(offsets, 'end', 'total', 'applied_total')
+  if not stored then
+    return refusal
+  end
   local unapplied = stored[2] - stored[3]
   if unapplied >= most then
     return { 'FULL', decimal(unapplied) }
@@ -92,11 +106,11 @@ local function append(keys, args)
   local id = decimal(first) .. '-' .. decimal(count)
   redis.call('XADD', stream, id, 't', decimal(stored[2]), 'b', args[4]) -- fails first, if any
   redis.call('HSET', offsets, 'end', decimal(first + count - 1), 'total', decimal(stored[2] + count))
-  redis.call('SET', producer, decimal(sequence) .. ' ' .. decimal(first), 'EX', PRODUCER_EXPIRES_S)
+  redis.call('SET', producer, sealed(decimal(sequence) .. ' ' .. decimal(first)), 'EX', PRODUCER_EXPIRES_S)
   return { 'OK', decimal(first) }
 end
 
--- read(keys: stream, offsets; args: after, events, entries) -> {id, body, ...}
+-- read(keys: stream, offsets; args: after, events, entries) -> {id, body, ...} | {CORRUPT, field}
 -- Entries that hold an offset beyond `after`, from the first on, until they hold `events` events or
 -- are `entries` many. Writes nothing.
 local function read(keys, args)
@@ -104,6 +118,9 @@ local function read(keys, args)
   local events, entries = tonumber(args[2]), tonumber(args[3])
   local reply, held = {}, 0
   local last = redis.call('HGET', keys[2], 'end')
+  if last and not whole(last) then
+    return corrupt('end')
+  end
   if last and tonumber(last) <= after then
     return reply -- without the last entry, which is large, being looked at
   end
@@ -148,18 +165,21 @@ local function survey(keys, args)
   return reply
 end
 
--- trim(keys: stream, offsets; args: applied, retain_us) -> {OK, removed}
+-- trim(keys: stream, offsets; args: applied, retain_us) -> {OK, removed} | {CORRUPT, field}
 -- Notes that everything up to offset `applied` is applied, and removes entries of which that is
 -- true and whose first offset is older than `retain_us` microseconds.
 local function trim(keys, args)
   local stream, offsets, applied = keys[1], keys[2], tonumber(args[1])
   local keep = math.min(applied + 1, math.max(0, micros() - tonumber(args[2])))
   local fields = { 'applied', decimal(applied) }
-  numbers(offsets, 'applied') -- a key of another type fails here, before any write
+  redis.call('HGET', offsets, 'applied') -- a key of another type fails here, before any write
   local entry = entry_before(stream, applied)
   if entry then
     local first, count = parts(entry)
-    local before = tonumber(value(entry, 't') or '0')
+    local before = whole(value(entry, 't') or '0')
+    if not before then
+      return corrupt('t')
+    end
     fields[3], fields[4] = 'applied_total', decimal(before + math.min(count, applied - first + 1))
     if first + count - 1 > applied then
       keep = math.min(keep, first)
@@ -170,10 +190,14 @@ local function trim(keys, args)
   return { 'OK', decimal(removed) }
 end
 
--- advance(keys: offsets; args: beyond) -> {OK, end} | {INVALID, why}
+-- advance(keys: offsets; args: beyond) -> {OK, end} | {CORRUPT, field} | {INVALID, why}
 -- From now on new offsets are larger than `beyond`.
 local function advance(keys, args)
-  local last, beyond = numbers(keys[1], 'end')[1], tonumber(args[1])
+  local stored, refusal = numbers(keys[1], 'end')
+  if not stored then
+    return refusal
+  end
+  local last, beyond = stored[1], tonumber(args[1])
   if beyond > LARGEST_OFFSET then
     return { 'INVALID', 'an offset is below 2^53' }
   end
@@ -184,13 +208,18 @@ local function advance(keys, args)
   return { 'OK', decimal(last) }
 end
 
--- dead_letter(keys: dead, offsets; args: most, most_bytes, letter, ...) -> {OK, written}
+-- dead_letter(keys: dead, offsets; args: most, most_bytes, letter, ...)
+--   -> {OK, written} | {CORRUPT, field}
 -- Keeps events that could not be used, once an offset. Of more than `most`, or of more than
 -- `most_bytes` in all, those of the lowest offsets go. A letter begins with its offset, an i64.
 local function dead_letter(keys, args)
   local dead, offsets = keys[1], keys[2]
   local most, most_bytes = tonumber(args[1]), tonumber(args[2])
-  local bytes, written = numbers(offsets, 'dead_bytes')[1], 0
+  local stored, refusal = numbers(offsets, 'dead_bytes', 'dead')
+  if not stored then
+    return refusal
+  end
+  local bytes, written = stored[1], 0
   for i = 3, #args do
     local low, high = struct.unpack('<I4I4', args[i])
     local offset = decimal(high * 4294967296 + low)
@@ -209,14 +238,18 @@ local function dead_letter(keys, args)
   return { 'OK', decimal(written) }
 end
 
--- lease_acquire(keys: lease; args: token, ttl_ms) -> {OK, epoch} | {HELD, milliseconds left}
+-- lease_acquire(keys: lease; args: token, ttl_ms)
+--   -> {OK, epoch} | {HELD, milliseconds left} | {CORRUPT, field}
 -- Makes `token` the owner unless another is. Each owner has a larger epoch than all before: the
 -- server's milliseconds, so that an epoch which a failover lost is not given away again.
 local function lease_acquire(keys, args)
-  local stored = redis.call('HMGET', keys[1], 'token', 'epoch', 'until')
+  local stored, refusal = numbers(keys[1], 'epoch', 'until')
+  if not stored then
+    return refusal
+  end
   local now = math.floor(micros() / 1000)
-  local epoch, left = tonumber(stored[2] or '0'), tonumber(stored[3] or '0') - now
-  if stored[1] ~= args[1] then
+  local epoch, left = stored[1], stored[2] - now
+  if redis.call('HGET', keys[1], 'token') ~= args[1] then
     if left > 0 then
       return { 'HELD', decimal(left) }
     end

@@ -262,6 +262,9 @@ class StreamReader:
             for partition, offset in after.items()
         ]
         replies = library.run(self._store, calls)
+        for partition, reply in zip(after, replies, strict=True):
+            if reply[:1] == [b"CORRUPT"]:
+                raise _damaged(reply, f"partition {partition} is not read")
         return {
             partition: [_entry(*pair) for pair in zip(reply[::2], reply[1::2], strict=True)]
             for partition, reply in zip(after, replies, strict=True)
@@ -379,7 +382,12 @@ def states(store: Store, bandit: str, partitions: Sequence[int]) -> list[StreamS
     replies = store.replies(commands)
     found = []
     for stored, entries in zip(replies[::2], replies[1::2], strict=True):
-        end, applied, total, applied_total, dead = (int(number or 0) for number in stored)
+        try:
+            end, applied, total, applied_total, dead = (int(number or 0) for number in stored)
+        except ValueError as error:
+            raise CorruptDataError(
+                describe("offsets", stored, f"of bandit {bandit!r}: whole numbers")
+            ) from error
         found.append(StreamState(end, applied, total - applied_total, int(entries), dead))
     return found
 
@@ -394,7 +402,13 @@ def _patient_client(client: redis.Redis) -> redis.Redis:
     )
 
 
+def _damaged(reply: library.Reply, what: str) -> CorruptDataError:
+    return CorruptDataError(describe(reply[1].decode(), "damaged", f"{what}: see what verify says"))
+
+
 def _ok(reply: library.Reply) -> bytes:
+    if reply[0] == b"CORRUPT":
+        raise _damaged(reply, "the partition was not changed")
     if reply[0] != b"OK":
         words = [word.decode() for word in reply]
         raise StoreError(describe("reply", words, "the partition was not changed"))
@@ -411,6 +425,8 @@ def _appended(store: Store, reply: library.Reply | Failure) -> Appended | StoreE
         return Appended(word, unapplied=int(reply[1]))
     if word in {"OK", "ALREADY"}:
         return Appended(word, int(reply[1]) if reply[1] else None)
+    if word == "CORRUPT":
+        return _damaged(reply, "nothing was appended")
     return StoreError(describe("reply", word, f"{reply[1].decode()}: nothing was appended"))
 
 

@@ -6,10 +6,11 @@ import struct
 from dataclasses import dataclass, replace
 
 from banditcore.errors import CorruptDataError, describe
+from banditcore.store.seals import seal, unseal
 
 __all__ = ["SCHEMA", "SegmentVersion"]
 
-SCHEMA = 1
+SCHEMA = 2
 _LAYOUT = struct.Struct("<HHIddd")
 
 
@@ -35,22 +36,25 @@ class SegmentVersion:
     window_s: float
 
     def pack(self) -> bytes:
-        """Return the 32 bytes of the state's field ``v``."""
+        """Return the state's field ``v``: 32 bytes, sealed."""
         half_life = self.half_life_s or 0.0
-        return _LAYOUT.pack(SCHEMA, 0, self.epoch, self.landmark, half_life, self.window_s)
+        return seal(_LAYOUT.pack(SCHEMA, 0, self.epoch, self.landmark, half_life, self.window_s))
 
     @classmethod
     def unpack(cls, raw: bytes, segment: str) -> SegmentVersion:
-        """Read the field back; raises CorruptDataError for another length or schema."""
-        if len(raw) != _LAYOUT.size:
+        """Read the field back; raises CorruptDataError if it is damaged, or of another schema."""
+        where = f"of segment {segment!r}"
+        if len(raw) == _LAYOUT.size:  # as before values were sealed
             raise CorruptDataError(
-                describe("version", raw, f"of segment {segment!r} must have {_LAYOUT.size} bytes")
+                describe("schema", 1, f"{where}; this release reads {SCHEMA}: ingest its logs anew")
             )
-        schema, _, epoch, landmark, half_life, window = _LAYOUT.unpack(raw)
-        if schema != SCHEMA:
+        value = unseal(raw, "version", f"{where} is damaged")
+        schema = int.from_bytes(value[:2], "little")
+        if schema != SCHEMA or len(value) != _LAYOUT.size:
             raise CorruptDataError(
-                describe("schema", schema, f"of segment {segment!r}; this release reads {SCHEMA}")
+                describe("schema", schema, f"{where}; this release reads {SCHEMA}: upgrade")
             )
+        _, _, epoch, landmark, half_life, window = _LAYOUT.unpack(value)
         return cls(epoch, landmark, half_life or None, window)
 
     def next_epoch(self) -> SegmentVersion:

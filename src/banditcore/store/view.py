@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha1
+from typing import TYPE_CHECKING
 
 from banditcore.counts import DistinctArms
 from banditcore.errors import CorruptDataError, describe
 from banditcore.store.library import Held, Reply
-from banditcore.store.registry import decode_ids, encode_ids
+from banditcore.store.registry import check_token, decode_ids, encode_ids, new_token
 from banditcore.store.version import SegmentVersion
 
-__all__ = ["SegmentView"]
+if TYPE_CHECKING:
+    from hashlib import _Hash as HASH
 
-_TOKEN_BYTES = 12  # 96 random bits
+__all__ = ["SegmentView"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +48,7 @@ class SegmentView:
     slot_of: Mapping[str, int]
     size: int
     digest: str
+    _sha: HASH  # of these bytes, to go on from; never updated itself
 
     @classmethod
     def learn(cls, segment: str, reply: Reply, before: SegmentView | None) -> SegmentView:
@@ -57,44 +59,46 @@ class SegmentView:
         CorruptDataError
             When stored values fail their checks.
         """
+        if reply[0] == b"CORRUPT":
+            field = reply[1].decode()
+            raise CorruptDataError(describe(field, "damaged", f"segment {segment!r} is not read"))
         version, token = SegmentVersion.unpack(reply[0], segment), reply[1]
         slots, start, tail = int(reply[2]), int(reply[4]), reply[5]
         if before is None or start == 0:
-            view = cls._of(version, token, (), tail)
+            view = cls._of(version, token, None, tail)
         elif not tail:
-            view = cls(version, token, before.arms, before.slot_of, before.size, before.digest)
+            view = replace(before, version=version, token=token)
         else:
-            view = cls._of(version, token, before.arms, tail)
+            view = cls._of(version, token, before, tail)
         if len(view.arms) != slots:
             raise CorruptDataError(
                 describe("slots", slots, f"segment {segment!r} has {len(view.arms)} arms")
             )
+        check_token(token, view.digest, f"of segment {segment!r}")
         return view
 
     @classmethod
     def _of(
-        cls, version: SegmentVersion, token: bytes, known: tuple[str, ...], tail: bytes
+        cls, version: SegmentVersion, token: bytes, known: SegmentView | None, tail: bytes
     ) -> SegmentView:
-        arms = known + tuple(decode_ids(tail))
+        arms = (() if known is None else known.arms) + tuple(decode_ids(tail))
         slot_of = {arm: slot for slot, arm in enumerate(arms)}
         if len(slot_of) != len(arms):
             raise CorruptDataError(describe("registry", len(arms), "an arm stands in it twice"))
-        stored = encode_ids(arms)
-        digest = sha1(stored, usedforsecurity=False).hexdigest()
-        return cls(version, token, DistinctArms(arms), slot_of, len(stored), digest)
+        sha = sha1(usedforsecurity=False) if known is None else known._sha.copy()
+        sha.update(tail)
+        size = len(tail) + (0 if known is None else known.size)
+        return cls(version, token, DistinctArms(arms), slot_of, size, sha.hexdigest(), sha)
 
     def with_arms(self, new: Sequence[str], token: bytes) -> SegmentView:
         """Return the view after `new` arms were registered and left `token`."""
-        return self._of(self.version, token, self.arms, encode_ids(new))
+        return self._of(self.version, token, self, encode_ids(new))
 
     def held(self, new: Sequence[str] = ()) -> Held:
         """Return what an update that registers `new` arms tells of this view."""
         version = self.version.pack()
         if not new:
             return Held(version, self.token)
-        return Held(version, self.token, new_token(), len(new), encode_ids(new))
-
-
-def new_token() -> bytes:
-    """Return a token that no registry has had."""
-    return os.urandom(_TOKEN_BYTES)
+        tail, sha = encode_ids(new), self._sha.copy()
+        sha.update(tail)
+        return Held(version, self.token, new_token(sha.hexdigest()), len(new), tail)
