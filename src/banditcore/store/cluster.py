@@ -105,6 +105,27 @@ class ClusterTransport:
                 found[node.name] = self._fit(node)
         return found
 
+    def check_reachable(self) -> None:
+        """Check each primary that can be asked now; the others are checked when they are used.
+
+        Raises
+        ------
+        StoreUnfitError
+            One of them may not be used.
+        StoreUnavailableError
+            No primary can be asked.
+        """
+        primaries: list[ClusterNode] = self.client.get_primaries()
+        away: list[StoreUnavailableError] = []
+        for node in primaries:
+            try:
+                with translating(self, node.name):
+                    self._fit(node)
+            except StoreUnavailableError as error:
+                away.append(error)
+        if len(away) == len(primaries):
+            raise away[0]
+
     def server(self, node: str) -> redis.Redis:
         """Return a client of a node."""
         found = self.client.get_node(node_name=node) or self._unmapped.get(node)

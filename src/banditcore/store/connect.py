@@ -188,7 +188,7 @@ def connect(url: str | None = None, *, timeout_s: float = 5.0) -> Store:
     InvalidValueError
         The address or the timeout cannot be used.
     StoreUnavailableError
-        Nothing answers there in time, or it is still loading its data.
+        Nothing answers there in time, or it is still loading its data; of a cluster, no primary.
     StoreUnfitError
         A server refuses this login, is too old, may evict keys, or is a replica; the address is
         that of a cluster and its server is none, or the other way round.
@@ -196,8 +196,8 @@ def connect(url: str | None = None, *, timeout_s: float = 5.0) -> Store:
     Notes
     -----
     To connect, a login must be permitted INFO, on a cluster also COMMAND and CLUSTER SLOTS;
-    `Store.server_time` needs TIME. Every primary of a cluster is checked, and each that comes later
-    before it is written to.
+    `Store.server_time` needs TIME. Of a cluster one primary must answer; every primary that does is
+    checked, and each that comes later before it is written to.
     """
     if not (isinstance(timeout_s, int | float) and 0 < timeout_s <= 1e9):
         raise InvalidValueError(describe("timeout_s", timeout_s, "give seconds, > 0, at most 1e9"))
@@ -243,10 +243,11 @@ def _transport(
         else:
             transport = OneServer(_client(address, server, settings), address)
     try:
-        servers = transport.servers()  # a cluster checks each
-        if not address.is_cluster:
+        if isinstance(transport, ClusterTransport):
+            transport.check_reachable()
+        else:
             with translating(transport):
-                check(servers[""], "")
+                check(transport.server(""), "")
     except BaseException:
         transport.close()
         raise
@@ -293,6 +294,7 @@ def _cluster_client(address: StoreAddress, settings: dict[str, Any]) -> redis.Re
     return redis.RedisCluster(
         startup_nodes=[ClusterNode(host, port) for host, port in address.nodes],
         ssl=address.uses_tls,
+        require_full_coverage=False,  # slots that nobody serves concern those who need them
         **settings,
     )
 
