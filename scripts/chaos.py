@@ -29,6 +29,8 @@ from types import ModuleType
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
+import chaos_churn
+import chaos_fading
 from chaos_accounts import Accounts
 from chaos_monkey import Monkey, Role
 from chaos_roles import LOGS, NAME, PRODUCERS, ROLES, finish_line, log_path
@@ -38,8 +40,17 @@ from banditcore.ingest import ingest_log
 from banditcore.logs import EventLog
 from faults.server import MortalServer
 from proxy import Proxy, proxy_before
+from servers import wait_until
 
-RUNNING = ("produce",) * PRODUCERS + ("write",) * LOGS + ("work",) * 2 + ("administrate", "read")
+RUNNING = (
+    *("produce",) * PRODUCERS,
+    *("write",) * LOGS,
+    *("work",) * 2,
+    *("administrate", "read"),
+    *chaos_churn.RUNNING,
+    *chaos_fading.RUNNING,
+)
+ALL_ROLES = {**ROLES, **chaos_churn.ROLES, **chaos_fading.ROLES}
 
 
 def streams() -> ModuleType:
@@ -50,6 +61,8 @@ def streams() -> ModuleType:
 def run(options: argparse.Namespace) -> bool:
     """Run everything and account for it."""
     with closing(MortalServer(options.kind)) as server, proxy_before(server.path) as proxy:
+        with connect(server.url, timeout_s=20) as store:
+            chaos_fading.prepare(options, store)
         harm(options, server, proxy)
         proxy.heal()
         server.heal()
@@ -78,6 +91,8 @@ def harm(options: argparse.Namespace, server: MortalServer, proxy: Proxy) -> Non
     ]
     monkey = Monkey(server, proxy, roles, dice)
     try:
+        logs = [log_path(options.directory, number) for number in range(LOGS)]
+        wait_until(lambda: all(map(Path.exists, logs)), "the processes do not start")
         deadline = time.monotonic() + 60 * options.minutes
         while time.monotonic() < deadline:
             time.sleep(0.05 + 0.5 * dice.random())
@@ -94,10 +109,11 @@ def harm(options: argparse.Namespace, server: MortalServer, proxy: Proxy) -> Non
 
 def drain(options: argparse.Namespace, server: MortalServer) -> None:
     """Let each producer send what it was killed over."""
-    for number in range(PRODUCERS):
-        role = Role("produce", number, server.url, options, "--drain")
-        if role.process.wait(120):
-            raise RuntimeError("what was left could not be sent")
+    for name, count in (("produce", PRODUCERS), ("churn", chaos_churn.CHURNERS)):
+        for number in range(count):
+            role = Role(name, number, server.url, options, "--drain")
+            if role.process.wait(300):
+                raise RuntimeError("what was left could not be sent")
 
 
 def main() -> int:
@@ -107,6 +123,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     parser.add_argument("--kind", choices=["valkey", "redis"], default="valkey")
     parser.add_argument("--streams", action="store_true", help="emit and apply streams too")
+    parser.add_argument("--cluster", action="store_true", help="on a cluster that fails over")
+    parser.add_argument("--start", type=float, default=time.time(), help=argparse.SUPPRESS)
     parser.add_argument("--role", help=argparse.SUPPRESS)
     parser.add_argument("--number", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
@@ -115,7 +133,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.role is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
-        role = ROLES.get(options.role) or streams().ROLES[options.role]
+        role = ALL_ROLES.get(options.role) or streams().ROLES[options.role]
         role(options)
         return 0
     print(f"{options.minutes:g} minutes on {options.kind}, seed {options.seed}", flush=True)

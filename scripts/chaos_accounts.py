@@ -7,7 +7,20 @@ from argparse import Namespace
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from chaos_roles import LOGS, PRODUCERS, Counts, Journal, Key, add, batch_of, log_path
+import chaos_churn
+import chaos_fading
+from chaos_roles import (
+    LOGS,
+    PRODUCERS,
+    Counts,
+    Journal,
+    Key,
+    Lines,
+    add,
+    batch_of,
+    is_lasting,
+    log_path,
+)
 
 from banditcore import Bandit
 from banditcore.ingest import ingest_log
@@ -36,9 +49,12 @@ class Accounts:
         for number in range(LOGS):
             self._log(number)
         self._compare()
-        fallen = self._options.directory / "fallen"
-        if fallen.exists():
-            self._wrong(f"a count fell: {fallen.read_text()}")
+        for what in (
+            *chaos_churn.settle(self._options, self._bandit),
+            *chaos_fading.settle(self._options),
+            *(" ".join(words) for words in Lines(self._options.directory / "wrong").words),
+        ):
+            self._wrong(what)
 
     def _wrong(self, what: str) -> None:
         self.sound = False
@@ -79,17 +95,17 @@ class Accounts:
             counts = self._bandit.counts(segment)
             columns = (counts.arms, counts.trials.tolist(), counts.successes.tolist())
             for arm, n, s in zip(*columns, strict=True):
-                if not arm.startswith("short-lived"):
+                if is_lasting(arm):
                     trials[segment, arm] += n
                     successes[segment, arm] += s
-                elif n or s:
+                elif arm.startswith("short-lived") and (n or s):
                     self._wrong(f"{arm!r} of {segment!r} has counts that nobody recorded: {n} {s}")
         if self._emissions is not None:
             self._decide(self._emissions, trials)
         print(
-            f"\n{len(self._trials)} arms: {sum(self._trials.values())} trials emitted, "
-            f"{sum(trials.values()):.0f} counted; {sum(self._successes.values())} successes "
-            f"emitted, {sum(successes.values()):.0f} counted"
+            f"\n{len(self._trials)} arms: {_sum(self._trials)} trials emitted, "
+            f"{_sum(trials)} counted; {_sum(self._successes)} successes emitted, "
+            f"{_sum(successes)} counted"
         )
         for key in sorted(set(self._trials) | set(trials)):
             emitted = self._trials[key], self._successes[key]
@@ -102,9 +118,14 @@ class Accounts:
             self._wrong(what)
         self._trials += emissions.trials
         self._successes += emissions.successes
-        print(f"\n{'':14}{'confirmed':>10}{'open, in':>10}{'open, out':>10}")
-        for name, *numbers in emissions.rows:
+        print(f"\n{'':14}" + "".join(f"{word:>10}" for word in emissions.columns))
+        for name, numbers in emissions.rows:
             print(f"{name:14}" + "".join(f"{n:>10}" for n in numbers))
+
+
+def _sum(counts: Counts) -> int:
+    """Return the sum over the arms of all sources; those that tell batches apart have their own."""
+    return int(sum(n for (_, arm), n in counts.items() if arm.startswith("arm ")))
 
 
 def _parsed(line: bytes) -> dict[str, object] | None:

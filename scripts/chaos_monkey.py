@@ -15,7 +15,7 @@ from chaos_roles import TIMEOUT_S
 from faults.server import MortalServer
 from proxy import Proxy
 
-WORDS = (b"_apply_batch", b"_apply_unique", b"_apply", b"_compact", b"_append")
+WORDS = (b"_apply_batch", b"_apply_unique", b"_apply", b"_compact", b"_rescale", b"_append")
 
 
 class Role:
@@ -26,6 +26,7 @@ class Role:
         self._command = [sys.executable, str(Path(__file__).with_name("chaos.py"))]
         self._command += ["--role", name, "--number", str(number), "--url", url]
         self._command += ["--directory", str(options.directory), "--seed", str(options.seed)]
+        self._command += ["--start", str(options.start), *["--cluster"] * options.cluster]
         self._command += more
         self._said = options.directory / "errors"
         self.start()

@@ -11,7 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from io import FileIO
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
@@ -32,6 +34,8 @@ TIMEOUT_S = 2.0
 Key = tuple[str, str]
 Counts = Counter[Key]
 Columns = dict[str, list[object]]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def batch_of(seed: int, producer: int, number: int) -> Columns:
@@ -78,28 +82,62 @@ def opened(options: Namespace) -> Iterator[Store]:
         yield store
 
 
+def is_lasting(arm: str) -> bool:
+    """Whether an arm is never retired, so that its counts never fall."""
+    return arm.startswith(("arm ", "life "))
+
+
+def insisting(act: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
+    """Do what does no harm twice until the store has answered."""
+    while True:
+        try:
+            return act(*args, **more)
+        except StoreError:
+            time.sleep(0.01)
+
+
+def accuse(options: Namespace, what: str) -> None:
+    """Note what must not be, for the end of the run."""
+    with (options.directory / "wrong").open("ab", buffering=0) as file:
+        file.write(f"{what}\n".encode())
+
+
+class Lines:
+    """Lines of words on disk. A line that a kill cut was not yet acted upon, and goes."""
+
+    def __init__(self, path: Path) -> None:
+        text = path.read_bytes() if path.exists() else b""
+        complete, end, _ = text.rpartition(b"\n")
+        self.words = [line.split() for line in complete.decode().splitlines()]
+        self._path = path
+        self._length = len(complete + end)
+        self._file: FileIO | None = None
+
+    def write(self, *words: object) -> None:
+        """Add a line, and wait until it is on disk."""
+        if self._file is None:
+            self._file = self._path.open("ab", buffering=0)
+            self._file.truncate(self._length)
+        self._file.write(" ".join(map(str, words)).encode() + b"\n")
+        os.fsync(self._file.fileno())
+
+
 class Journal:
     """What a producer meant to send and what it was told, on disk before and after each sending."""
 
     def __init__(self, path: Path) -> None:
         self.meant = 0
         self.told: dict[int, tuple[int, int, int]] = {}
-        if path.exists():
-            complete = path.read_bytes().rpartition(b"\n")[0]
-            path.write_bytes(complete + b"\n" if complete else b"")  # a torn line was not sent yet
-            for line in complete.splitlines():
-                word, number, *answer = line.split()
-                if word == b"meant":
-                    self.meant = int(number)
-                else:
-                    applied, duplicate, refused = map(int, answer)
-                    self.told[int(number)] = applied, duplicate, refused
-        self._file = path.open("ab", buffering=0)
-
-    def write(self, *words: object) -> None:
-        """Add a line, and wait until it is on disk."""
-        self._file.write(" ".join(map(str, words)).encode() + b"\n")
-        os.fsync(self._file.fileno())
+        self.again: dict[int, tuple[int, int, int]] = {}
+        lines = Lines(path)
+        for word, number, *answer in lines.words:
+            if word == "meant":
+                self.meant = int(number)
+            else:
+                applied, duplicate, refused = map(int, answer)
+                told = self.told if word == "told" else self.again
+                told[int(number)] = applied, duplicate, refused
+        self.write = lines.write
 
 
 def produce(options: Namespace) -> None:
@@ -117,22 +155,27 @@ def produce(options: Namespace) -> None:
                 journal.write("meant", number)
             told = send(bandit, columns, batch_id)
             journal.write("told", number, told.applied, told.duplicate, told.refused)
-            if number % 10 == 0 and not options.drain:  # and now and then an old one once more
+            if number % 10 == 0 and not (
+                options.drain or options.cluster
+            ):  # and now and then an old one once more
                 told = send(bandit, columns, batch_id)
                 # After a lost reply it cannot be told whether this call applied them, so one that
                 # was told "applied" is not wrong; the counts are.
                 if told.refused:
                     raise RuntimeError(f"batch {number} was sent once more, and is {told}")
             number += 1
+        if options.drain and options.cluster:
+            # What failovers lost goes in again; the rest is known.
+            for number in range(1, journal.meant + 1):
+                columns = batch_of(options.seed, options.number, number)
+                batch_id = None if "event_id" in columns else f"{options.number}/{number}"
+                told = send(bandit, columns, batch_id)
+                journal.write("again", number, told.applied, told.duplicate, told.refused)
 
 
 def send(bandit: Bandit, columns: Columns, batch_id: str | None) -> Applied:
     """Send a batch until the store says what became of it."""
-    while True:
-        try:
-            return bandit.record_batch(columns, batch_id=batch_id)
-        except StoreError:
-            time.sleep(0.01)
+    return insisting(bandit.record_batch, columns, batch_id=batch_id)
 
 
 def write_log(options: Namespace) -> None:
@@ -192,22 +235,26 @@ def administrate(options: Namespace) -> None:
 
 
 def read(options: Namespace) -> None:
-    """Watch that no count ever falls: a server that syncs each write loses nothing."""
+    """Watch that no lasting count ever falls, and that other arms have only what is their own.
+
+    A server that syncs each write loses nothing. A failover may.
+    """
+    from chaos_churn import strangers  # noqa: PLC0415 - it needs this module
+
     seen: Counts = Counter()
     with opened(options) as store:
         bandit = Bandit(NAME, store)
         while True:
             for segment in SEGMENTS:
-                try:
-                    counts = bandit.counts(segment)
-                except StoreError:
-                    time.sleep(0.01)
-                    continue
+                counts = insisting(bandit.counts, segment)
+                if wrong := strangers(counts):
+                    accuse(options, f"{segment!r}: {wrong}")
                 for arm, trials in zip(counts.arms, counts.trials.tolist(), strict=True):
-                    if not arm.startswith("short-lived"):
-                        if trials < seen[segment, arm]:
-                            path = options.directory / "fallen"
-                            path.write_text(f"{segment!r} {arm!r} {seen[segment, arm]} {trials}\n")
+                    if is_lasting(arm):
+                        if trials < seen[segment, arm] and not options.cluster:
+                            accuse(
+                                options, f"{segment!r} {arm!r} fell: {seen[segment, arm]} {trials}"
+                            )
                         seen[segment, arm] = trials
             time.sleep(0.02)
 

@@ -2,22 +2,25 @@
 
 An emitter that is killed leaves one batch open, and nobody can send that again: its producer is
 gone with it. It may be in or out, but never twice. To tell, each batch belongs to one segment, so
-that it is one entry of a stream, and adds one trial to the arm of its producer's life.
+that it is one entry of a stream, and adds to an arm that it shares with 24 others: 1 trial, 4, 16
+... The digits of that arm's trials, to base 4, say how often each of them counted.
+
+On a cluster a failover can lose the tail of a stream, which had been confirmed. Who emits keeps
+nothing, so nothing can bring those events back, unless they were applied before: they are counted
+as lost.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
-from chaos_roles import ARMS, NAME, SEGMENTS, Columns, Counts, add, opened
+from chaos_roles import ARMS, NAME, SEGMENTS, Columns, Counts, Lines, add, opened
 
 from banditcore import Bandit
 from banditcore.errors import StoreError
@@ -27,78 +30,49 @@ from banditcore.sources.redis_stream import RedisStreamSource
 EMITTERS = 2
 RUNNING = ("emit",) * EMITTERS + ("follow",) * 2
 LEASE_S = 2.0
+BASE = 4
+DIGITS = 25  # that a float64 holds
 
 
-def life(emitter: int, born: int) -> str:
-    """Return the arm that counts the batches of one life of an emitter."""
-    return f"life {emitter}/{born}"
+def witness(emitter: int, number: int) -> tuple[str, int]:
+    """Return the arm that shows how often a batch counted, and what it adds to its trials."""
+    arm, digit = divmod(number, DIGITS)
+    return f"life {emitter}/{arm}", BASE**digit
 
 
-def emission(seed: int, emitter: int, number: int, born: int) -> Columns:
+def emission(seed: int, emitter: int, number: int) -> Columns:
     """Return the events of one batch, all of one segment."""
     dice = np.random.default_rng([seed, 2000 + emitter, number])
     n = int(dice.integers(1, 200))
     trials = dice.integers(1, 4, n)
     arms = [f"arm {i}" for i in dice.integers(0, ARMS, n)]
+    arm, once = witness(emitter, number)
     return {
         "segment": [SEGMENTS[int(dice.integers(len(SEGMENTS)))]] * (n + 1),
-        "arm": [*arms, life(emitter, born)],
-        "trials": [*trials.tolist(), 1],
+        "arm": [*arms, arm],
+        "trials": [*trials.tolist(), once],
         "successes": [*dice.integers(0, trials + 1).tolist(), 0],
     }
 
 
-class EmitterJournal:
-    """What an emitter meant to send in which life, and what was confirmed; on disk."""
-
-    def __init__(self, path: Path) -> None:
-        self.meant: dict[int, int] = {}  # number -> life
-        self.confirmed: set[int] = set()
-        self.lives = 0
-        text = path.read_bytes().rpartition(b"\n")[0] if path.exists() else b""
-        for line in text.splitlines():
-            word, number = line.split()
-            if word == b"born":
-                self.lives = int(number)
-            elif word == b"meant":
-                self.meant[int(number)] = self.lives
-            else:
-                self.confirmed.add(int(number))
-        self._path = path
-
-    def open(self) -> int:
-        """Begin a life; return its number."""
-        complete = self._path.read_bytes().rpartition(b"\n") if self._path.exists() else (b"",) * 3
-        self._path.write_bytes(complete[0] + complete[1])
-        self._file = self._path.open("ab", buffering=0)
-        self.write("born", self.lives + 1)
-        return self.lives + 1
-
-    def write(self, word: str, number: int) -> None:
-        """Add a line, and wait until it is on disk."""
-        self._file.write(f"{word} {number}\n".encode())
-        os.fsync(self._file.fileno())
-
-
-def emitter_journal(options: Namespace, number: int) -> EmitterJournal:
-    """Return the journal of an emitter."""
-    return EmitterJournal(options.directory / f"emitter-{number}")
+def emitter_lines(options: Namespace, number: int) -> Lines:
+    """Return what an emitter meant to send and what was confirmed, on disk."""
+    return Lines(options.directory / f"emitter-{number}")
 
 
 def emit(options: Namespace) -> None:
     """Emit batch after batch, each confirmed before the next."""
-    journal = emitter_journal(options, options.number)
-    number = max(journal.meant, default=0)
-    born = journal.open()
+    lines = emitter_lines(options, options.number)
+    number = max((int(number) for _, number in lines.words), default=0)
     with opened(options) as store:
         bandit = Bandit(NAME, store)
         while True:
             number += 1
-            columns = emission(options.seed, options.number, number, born)
-            journal.write("meant", number)
+            columns = emission(options.seed, options.number, number)
+            lines.write("meant", number)
             bandit.emit(columns)
             bandit.flush()  # it keeps trying for ten minutes
-            journal.write("confirmed", number)
+            lines.write("confirmed", number)
 
 
 def follow(options: Namespace) -> None:
@@ -132,38 +106,34 @@ def apply_rest(bandit: Bandit) -> None:
 
 
 class Emissions:
-    """What emitters sent, with what was left open decided by what was counted."""
+    """What emitters sent and what of it counts, batch by batch."""
+
+    columns = ("confirmed", "lost", "open, in", "open, out")
 
     def __init__(self, options: Namespace) -> None:
         self.trials: Counts = Counter()
         self.successes: Counts = Counter()
-        self.rows: list[tuple[str, int, int, int]] = []  # emitted, certain, open and in
+        self.rows: list[tuple[str, list[int]]] = []  # events, by `columns`
         self._options = options
 
     def decide(self, counted: Counts) -> list[str]:
-        """Add up what was sent; return what cannot be."""
+        """Add up what counts; return what is wrong."""
         wrong = []
         for emitter in range(EMITTERS):
-            journal = emitter_journal(self._options, emitter)
-            certain, left = 0, []
-            for number, born in journal.meant.items():
-                columns = emission(self._options.seed, emitter, number, born)
-                if number in journal.confirmed:
-                    certain += len(columns["arm"])
+            words = emitter_lines(self._options, emitter).words
+            confirmed = {int(number) for word, number in words if word == "confirmed"}
+            row = [0, 0, 0, 0]
+            for number in sorted(int(number) for word, number in words if word == "meant"):
+                columns = emission(self._options.seed, emitter, number)
+                arm, once = witness(emitter, number)
+                times = int(counted[str(columns["segment"][0]), arm]) // once % BASE
+                is_certain = number in confirmed
+                row[(0 if is_certain else 2) + (not times)] += len(columns["arm"])
+                if times:
                     add(self.trials, self.successes, columns)
-                else:
-                    left.append((born, columns))
-            arrived = out = 0
-            for born, columns in left:
-                segment = str(columns["segment"][0])
-                arm = life(emitter, born)
-                more = counted[segment, arm] - self.trials[segment, arm]
-                if more == 1:
-                    arrived += len(columns["arm"])
-                    add(self.trials, self.successes, columns)
-                elif more == 0:
-                    out += len(columns["arm"])
-                else:
-                    wrong.append(f"a batch of {arm!r} counts {more} times")
-            self.rows.append((f"emitter {emitter}", certain, arrived, out))
+                if times > 1:
+                    wrong.append(f"batch {number} of emitter {emitter} counts {times} times")
+                if is_certain and not times and not self._options.cluster:
+                    wrong.append(f"batch {number} of emitter {emitter} was confirmed, and is lost")
+            self.rows.append((f"emitter {emitter}", row))
         return wrong
