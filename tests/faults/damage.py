@@ -11,6 +11,7 @@ from banditcore.bandit import Bandit
 from banditcore.errors import CorruptDataError, PartlyAppliedError
 from banditcore.slate_format import decode
 from banditcore.store import keys
+from banditcore.store.seals import DIGITS, seal
 from bandits import table
 from faults.model import ModelEvent, Sending
 from faults.operations import Ingest, Record
@@ -105,7 +106,7 @@ def chunk(world: World, dice: random.Random, name: str) -> bool:
 def number(world: World, dice: random.Random, _: str) -> bool:
     """Negative, or none at all."""
     bad = struct.pack("<d", dice.choice((-1.0, float("nan"), float("inf"), float("-inf"))))
-    return _field(world, dice, "c:0", lambda raw: bad + raw[8:])
+    return _field(world, dice, "c:0", lambda raw: seal(bad + raw[8:-DIGITS]))
 
 
 def version(world: World, dice: random.Random, _: str) -> bool:
@@ -117,18 +118,19 @@ def version(world: World, dice: random.Random, _: str) -> bool:
 def slots(world: World, dice: random.Random, _: str) -> bool:
     """As many as the registry does not hold."""
     by = dice.choice((-1, 1))
-    return _field(world, dice, "n", lambda raw: b"%d" % (int(raw) + by))
+    return _field(world, dice, "n", lambda raw: seal(b"%d" % (int(raw[:-DIGITS]) + by)))
 
 
 def registry(world: World, dice: random.Random, _: str) -> bool:
-    """Cut, or a byte that UTF-8 does not have."""
+    """Cut, or another byte in an id: one that UTF-8 does not have, or any other."""
     found = _segment(world, dice)
     if found is None:
         return False
     raw = world.server.admin.get(found[1].arms)
     at = 1 + dice.randrange(raw[0] + 1)
+    other = dice.choice([0xFF, raw[at] ^ 1 << dice.randrange(8)])
     change = raw[: -dice.randint(1, len(raw))] if dice.random() < 0.5 else None
-    with damaged(world, found[1].arms, None, change or raw[:at] + b"\xff" + raw[at + 1 :]):
+    with damaged(world, found[1].arms, None, change or raw[:at] + bytes([other]) + raw[at + 1 :]):
         refused(world, found[0])
     return True
 
