@@ -424,6 +424,63 @@ def test_a_store_that_goes_away_stops_an_import(tmp_path) -> None:
             import_bandit(store, file, progress=kill)
 
 
+def cut_short(store: Store, file: Path, after: int) -> None:
+    """Import until `after` segments are written, as a process that is killed."""
+
+    class KilledError(Exception):
+        pass
+
+    def stop(done: int, total: int, where: str) -> None:
+        if done == after:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        import_bandit(store, file, progress=stop)
+
+
+def test_what_an_import_left_that_is_never_repeated_can_be_forgotten(
+    any_store: Store, tmp_path
+) -> None:
+    bandit, file = filled(any_store, tmp_path), tmp_path / "home.bce"
+    export_bandit(bandit, file)
+    emptied(any_store)
+    cut_short(any_store, file, 3)
+    assert sum(len(list(c.scan_iter())) for c in any_store.servers().values()) > 3
+    assert len(forget_bandit(any_store, "home", dry_run=True).segments) >= 3
+    forget_bandit(any_store, "home")
+    assert [key for c in any_store.servers().values() for key in c.scan_iter()] == []
+
+
+def test_the_import_of_another_file_removes_what_the_first_left(any_store: Store, tmp_path) -> None:
+    file, other = tmp_path / "home.bce", tmp_path / "other.bce"
+    bandit = filled(any_store, tmp_path)
+    export_bandit(bandit, file)
+    emptied(any_store)
+    Bandit("home", any_store).record("ELSE", "a")
+    export_bandit(Bandit("home", any_store), other)
+    wanted = contents(any_store)
+    emptied(any_store)
+    cut_short(any_store, file, 2)
+    cut_short(any_store, file, 3)
+    import_bandit(any_store, other)
+    assert contents(any_store) == wanted
+    assert verify_store(any_store).findings == ()
+
+
+def test_a_list_of_segments_that_is_damaged_says_what_to_remove(store: Store, tmp_path) -> None:
+    bandit, file = filled(store, tmp_path), tmp_path / "home.bce"
+    export_bandit(bandit, file)
+    emptied(store)
+    cut_short(store, file, 2)
+    key = keys.of_bandit("home").settings
+    store.client.hset(key, "s", store.client.hget(key, "s")[:-1])
+    for action in (forget_bandit, lambda store, _: import_bandit(store, file)):
+        with pytest.raises(CorruptDataError):
+            action(store, "home")
+    store.client.hdel(key, "s")
+    forget_bandit(store, "home")
+
+
 def test_the_head_names_the_bandit(small: bytes, tmp_path) -> None:
     kind, parts = read(tmp_path / "x", small)[0]
     assert (kind, parts[0]) == (HEAD, b"h")

@@ -15,6 +15,7 @@ from banditcore.errors import InvalidValueError
 from banditcore.ingest import ingest_log
 from banditcore.logs import EventLog
 from banditcore.maintenance import verify
+from banditcore.maintenance.strangers import MOST_NAMED
 from banditcore.maintenance.verify import verify_store
 from banditcore.segments import is_within
 from banditcore.store import Store, keys, library, maintenance_library
@@ -246,6 +247,20 @@ def test_orphans_and_strangers_are_found_by_scan(full: Store) -> None:
     full.client.srem(keys.BANDITS, "home")
     wrong = [f for f in verify_store(full).findings if not f.is_note]
     assert any(OF_BANDIT.segments in f.where for f in wrong)
+
+
+def test_of_very_many_strangers_the_first_are_named_and_all_counted(full: Store) -> None:
+    more = 234
+    names = {f"bc:{number}": "x" for number in range(MOST_NAMED + more)}
+    for name, value in names.items():
+        full.client.set(name, value)
+    report = verify_store(full)
+    *named, rest = report.findings
+    assert len(named) == len({found.where for found in named}) == MOST_NAMED
+    assert {found.where for found in named} < set(names)
+    assert (rest.where, rest.what.split()[:3]) == ("bc:*", ["and", str(more), "more"])
+    assert not report.is_clean
+    assert report.keys == sum(len(list(c.scan_iter("bc:*"))) for c in full.servers().values())
 
 
 def test_counts_at_an_ancestor_that_the_index_does_not_name(full: Store) -> None:

@@ -32,6 +32,7 @@ from banditcore.store import (
 from banditcore.store.dump import forget
 from banditcore.store.leases import Lease
 from banditcore.store.reading import SegmentReader
+from banditcore.store.registry import encode_ids
 from banditcore.store.statistics import Statistics
 from banditcore.store.updates import BatchUpdate, OrderedUpdate, UniqueUpdate
 from banditcore.store.version import SegmentVersion
@@ -197,8 +198,9 @@ def repaired(written: Written, field: str, damaged: bytes, value: bytes) -> None
     client = written.store.client
     if field == "registry":
         now = client.get(IN.arms)
-        if now[: len(damaged)] == damaged:
-            client.set(IN.arms, value + now[len(damaged) :])
+        for added in (b"", encode_ids(["new"])):
+            if now == damaged + added:
+                client.set(IN.arms, value + added)
     elif field != "t" and client.hget(IN.state, field) == damaged:
         client.hset(IN.state, field, value)
 

@@ -111,6 +111,7 @@ FLOORS = (
         "maintenance.bandit_checks",
         "maintenance.stream_checks",
         "maintenance.ownership",
+        "maintenance.strangers",
         "maintenance.verify",
         "maintenance.slates_without",
         "maintenance.forget",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from banditcore.errors import (
@@ -20,9 +19,10 @@ from banditcore.events import MAX_AHEAD_S
 from banditcore.identifiers import check_bandit, check_segment
 from banditcore.maintenance.bandit_checks import check_checkpoints, check_settings
 from banditcore.maintenance.findings import Finding
-from banditcore.maintenance.ownership import Ownership, is_of_stream, tag, tag_of
+from banditcore.maintenance.ownership import Ownership, tag
 from banditcore.maintenance.segment_checks import KEY_TYPES, Problem, check_segment_dump
-from banditcore.maintenance.stream_checks import check_passing, check_streams
+from banditcore.maintenance.strangers import OtherKeys
+from banditcore.maintenance.stream_checks import check_streams
 from banditcore.segments import GLOBAL, with_ancestors
 from banditcore.slate_format import decode
 from banditcore.store import keys, keyspace, publish, settings
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["VerifyReport", "verify_store"]
 
 _AT_ONCE = 32  # segments in memory
-_KEYS_AT_ONCE = 1000
 _PARTITION = re.compile(rb"\d{1,9}")
 _OFFSET = re.compile(rb"\d{1,16}")
 _STREAM_MARK = keys.mark_field("stream", "")  # then the partition
@@ -172,27 +171,16 @@ class _Verification:
 
     def other_keys(self, bandits: Sequence[str]) -> None:
         """Find the keys that belong to nobody; check those of producers and jobs."""
-        strangers = list(self._strangers(self._owned(bandits)))
-        owned = Ownership()
-        if strangers:
-            # What was made since the indexes were read is no stranger.
-            owned = self._owned(self._quietly(self.bandits))
-            strangers = self._still_there(strangers, owned)
-        uncounted = {bandit for name in strangers if (bandit := owned.bandit_of_unknown(name))}
+        others = OtherKeys(self.store)
         damaged = {finding.where for finding in self.findings}  # and said so
-        for bandit in sorted(uncounted):
-            if keys.of_bandit(bandit).streams in damaged:
-                continue
-            self.report(
-                keys.of_bandit(bandit).streams,
-                "does not say how many partitions its streams have, and there are some",
-                "HSET its partitions to what producers were told; or start a producer",
-                bandit=bandit,
-            )
-        strangers = [name for name in strangers if owned.bandit_of_unknown(name) is None]
-        # All keys with one hash tag are one finding; each of no known kind is one of its own.
-        for _, found in groupby(sorted(strangers), lambda name: tag_of(name) or name):
-            self._report_strangers(list(found))
+        before = self._owned(bandits)
+        problems = others.problems(before, self._owned_now, damaged)
+        for bandit, (where, what, remedy, is_note) in problems:
+            self.report(where, what, remedy, bandit=bandit, is_note=is_note)
+        self.keys = others.keys
+
+    def _owned_now(self) -> Ownership:
+        return self._owned(self._quietly(self.bandits))
 
     def _owned(self, bandits: Sequence[str]) -> Ownership:
         """Return what the indexes account for."""
@@ -214,42 +202,6 @@ class _Verification:
         found = read()
         del self.findings[before:]  # they were reported when it was read first
         return found
-
-    def _strangers(self, owned: Ownership) -> Iterator[bytes]:
-        passing: list[bytes] = []
-        for name in keyspace.scan(self.store):
-            self.keys += 1
-            if not owned.has(name):
-                yield name
-            elif owned.is_passing(name):
-                passing.append(name)
-                if len(passing) == _KEYS_AT_ONCE:
-                    self._check_passing(passing)
-                    passing.clear()
-        self._check_passing(passing)
-
-    def _check_passing(self, names: Sequence[bytes]) -> None:
-        for where, what, remedy, is_note in check_passing(self.store, names):
-            self.report(where, what, remedy, is_note=is_note)
-
-    def _still_there(self, names: Sequence[bytes], owned: Ownership) -> list[bytes]:
-        exist = keyspace.existing(self.store, names)
-        return [
-            name
-            for name, exists in zip(names, exist, strict=True)
-            if exists and not owned.has(name)
-        ]
-
-    def _report_strangers(self, names: Sequence[bytes]) -> None:
-        shown = ", ".join(name.decode(errors="backslashreplace") for name in names)
-        if not tag_of(names[0]):
-            self.report(shown, "is of no known kind", "remove it, if nothing else uses it")
-            return
-        what = "belongs to no bandit or segment of the index"
-        remedy = "remove it, or import an export of its bandit"
-        if any(map(is_of_stream, names)):
-            remedy = "start a producer of its bandit, so that its events are applied; or remove it"
-        self.report(shown, what, remedy)
 
     def _members(self, key: str, check: Callable[[object], str], bandit: str | None) -> list[str]:
         """Return the valid names in an index."""

@@ -1,0 +1,112 @@
+"""Finds keys of a store that belong to nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from banditcore.maintenance.ownership import Ownership, is_of_stream, tag_of
+from banditcore.maintenance.segment_checks import Problem
+from banditcore.maintenance.stream_checks import check_passing
+from banditcore.store import keys, keyspace
+
+if TYPE_CHECKING:
+    from banditcore.store.connect import Store
+
+__all__ = ["MOST_NAMED", "OtherKeys"]
+
+MOST_NAMED = 1000
+"""Keys of nobody that are held in memory, and named; the others are counted."""
+
+_AT_ONCE = 1000
+
+
+class OtherKeys:
+    """One walk over all keys.
+
+    Attributes
+    ----------
+    keys : int
+        How many there are.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.keys = 0
+        self._store = store
+
+    def problems(
+        self, before: Ownership, now: Callable[[], Ownership], damaged: Container[str]
+    ) -> Iterator[tuple[str | None, Problem]]:
+        """Yield what is wrong, each with its bandit if it has one.
+
+        Parameters
+        ----------
+        before : Ownership
+            What the indexes accounted for before.
+        now : callable
+            Reads them again: what was made since is no stranger.
+        damaged : container of str
+            Keys of which it was said that they are damaged.
+        """
+        strangers: list[bytes] = []
+        more = 0
+        passing: list[bytes] = []
+        for name in keyspace.scan(self._store):
+            self.keys += 1
+            if not before.has(name):
+                if len(strangers) < MOST_NAMED:
+                    strangers.append(name)
+                else:
+                    more += 1
+            elif before.is_passing(name):
+                passing.append(name)
+                if len(passing) == _AT_ONCE:
+                    yield from self._check_passing(passing)
+                    passing.clear()
+        yield from self._check_passing(passing)
+        if strangers:
+            yield from self._named(strangers, now(), damaged)
+        if more:
+            what = f"and {more} more were named by no index when it was read"
+            yield None, Problem("bc:*", what, "mend the other findings, and verify again")
+
+    def _check_passing(self, names: Sequence[bytes]) -> Iterator[tuple[None, Problem]]:
+        yield from ((None, problem) for problem in check_passing(self._store, names))
+
+    def _named(
+        self, names: Sequence[bytes], owned: Ownership, damaged: Container[str]
+    ) -> Iterator[tuple[str | None, Problem]]:
+        exist = keyspace.existing(self._store, names)
+        strangers = [
+            name
+            for name, exists in zip(names, exist, strict=True)
+            if exists and not owned.has(name)
+        ]
+        uncounted = {bandit for name in strangers if (bandit := owned.bandit_of_unknown(name))}
+        for bandit in sorted(uncounted):
+            key = keys.of_bandit(bandit).streams
+            if key not in damaged:
+                yield (
+                    bandit,
+                    Problem(
+                        key,
+                        "does not say how many partitions its streams have, and there are some",
+                        "HSET its partitions to what producers were told; or start a producer",
+                    ),
+                )
+        strangers = [name for name in strangers if owned.bandit_of_unknown(name) is None]
+        # All keys with one hash tag are one finding; each of no known kind is one of its own.
+        for _, found in groupby(sorted(strangers), lambda name: tag_of(name) or name):
+            yield None, _stranger(list(found))
+
+
+def _stranger(names: Sequence[bytes]) -> Problem:
+    shown = ", ".join(name.decode(errors="backslashreplace") for name in names)
+    if not tag_of(names[0]):
+        return Problem(shown, "is of no known kind", "remove it, if nothing else uses it")
+    what = "belongs to no bandit or segment of the index"
+    remedy = "remove it, or import an export of its bandit"
+    if any(map(is_of_stream, names)):
+        remedy = "start a producer of its bandit, so that its events are applied; or remove it"
+    return Problem(shown, what, remedy)
