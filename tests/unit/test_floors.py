@@ -60,6 +60,7 @@ FLOORS = (
         "store._data_directory",
         "store._supervisor",
         "store.embedded",
+        "store.embedded_connection",
         "store.connect",
         "store",
         "store.seals",

@@ -23,6 +23,7 @@ from banditcore.errors import (
 from banditcore.store import fitness
 from banditcore.store.cluster import ClusterTransport
 from banditcore.store.embedded import EmbeddedServer
+from banditcore.store.embedded_connection import EmbeddedConnection
 from banditcore.store.keys import BANDITS
 from banditcore.store.sentinel import CheckedSentinel
 from banditcore.store.translation import translated, translating
@@ -280,9 +281,12 @@ def _settings(address: StoreAddress, timeout_s: float) -> dict[str, Any]:
 def _client(
     address: StoreAddress, server: EmbeddedServer | None, settings: dict[str, Any]
 ) -> redis.Redis:
-    if address.path is not None:
-        path = address.path if server is None else server.socket_path
-        place: dict[str, Any] = {"connection_class": UnixDomainSocketConnection, "path": str(path)}
+    place: dict[str, Any]
+    if server is not None:
+        start_s = settings["socket_connect_timeout"]
+        place = {"connection_class": EmbeddedConnection, "server": server, "start_s": start_s}
+    elif address.path is not None:
+        place = {"connection_class": UnixDomainSocketConnection, "path": str(address.path)}
     else:
         [(host, port)] = address.nodes
         kind = SSLConnection if address.uses_tls else Connection

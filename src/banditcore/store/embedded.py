@@ -3,7 +3,8 @@
 Every process that uses a directory holds a shared lock on ``users.lock``. A small supervisor
 (`_supervisor`) owns the server and stops it when it gets that lock for itself. So a server ends
 with the last of its users, however they end; a second process joins the one that runs; and two
-that start at once start one. The locks are ``flock`` locks: the directory must be on a local
+that start at once start one. One that was killed is started again by whoever of its users finds
+it gone first. The locks are ``flock`` locks: the directory must be on a local
 file system.
 
 Fork: a forked child shares the parent's lock on ``users.lock``, because both hold the same open
@@ -27,7 +28,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from banditcore.errors import StoreUnavailableError, StoreUnfitError
+from banditcore.errors import StoreError, StoreUnavailableError, StoreUnfitError
 from banditcore.store._binary import server_binary
 from banditcore.store._data_directory import DataDirectory, is_locked
 
@@ -45,11 +46,19 @@ class EmbeddedServer:
 
     Made by `open`; `close` gives the use up. Any number of processes, and of objects within a
     process, may use one directory.
+
+    Attributes
+    ----------
+    directory : Path
+        Where its data are.
+    socket_path : Path
+        Where it listened when this use last looked.
     """
 
-    def __init__(self, directory: Path, socket_path: Path, users_lock: int) -> None:
-        self.directory = directory
+    def __init__(self, files: DataDirectory, socket_path: Path, users_lock: int) -> None:
+        self.directory = files.directory
         self.socket_path = socket_path
+        self._files = files
         # Closing the descriptor is all there is to do, so it may also happen at collection.
         self._release = weakref.finalize(self, os.close, users_lock)
 
@@ -78,7 +87,7 @@ class EmbeddedServer:
         deadline = time.monotonic() + timeout_s
         files = DataDirectory(Path(os.path.abspath(directory)))  # noqa: PTH100  # also drops ".."
         files.prepare()
-        try:
+        with _explaining(files):
             users_lock = _lock(files.users, fcntl.LOCK_SH, deadline, "its server is still stopping")
             try:
                 with _launching(files, deadline):
@@ -86,13 +95,32 @@ class EmbeddedServer:
             except BaseException:
                 os.close(users_lock)
                 raise
-        except OSError as error:
-            raise StoreUnfitError(
-                f"no server can be started on {str(files.directory)!r} ({error}): make its files "
-                "readable and writable, and see that the disk and the limits of this process "
-                "leave room"
-            ) from error
-        return cls(files.directory, socket_path, users_lock)
+        return cls(files, socket_path, users_lock)
+
+    def revive(self, timeout_s: float) -> Path:
+        """Return where the server listens; start it again if it died.
+
+        Of many that find it gone, in any processes, one starts it and the others wait. Its data
+        are those of its append-only file: all that was answered, unless the machine went down.
+
+        Parameters
+        ----------
+        timeout_s : float
+            The longest to wait, in seconds, loading of the data included.
+
+        Raises
+        ------
+        StoreError
+            As `open` does; also after `close`.
+        """
+        if not self._release.alive:
+            raise StoreError(
+                f"the server for {str(self.directory)!r} was given up by this use: open it again"
+            )
+        deadline = time.monotonic() + timeout_s
+        with _explaining(self._files), _launching(self._files, deadline):
+            self.socket_path = _ensure_running(self._files, deadline)
+        return self.socket_path
 
     def close(self) -> None:
         """Give up this use; the server stops soon after the last one. May be called again."""
@@ -100,6 +128,19 @@ class EmbeddedServer:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.directory)!r})"
+
+
+@contextmanager
+def _explaining(files: DataDirectory) -> Iterator[None]:
+    """Turn what the system refuses, while a server is looked for or started, into our words."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnfitError(
+            f"no server can be started on {str(files.directory)!r} ({error}): make its files "
+            "readable and writable, and see that the disk and the limits of this process "
+            "leave room"
+        ) from error
 
 
 def _ensure_running(files: DataDirectory, deadline: float) -> Path:
