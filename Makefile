@@ -61,8 +61,9 @@ statemachine: $(VENV)/.checkable  ## clients and faults at random against an exa
 	  $(BIN)/python -m pytest -m slow tests/faults/test_state_machine.py
 
 MINUTES ?= 10
-chaos: $(VENV)/.checkable  ## kills processes and the server, then accounts for every event: MINUTES=10 SEED=... STREAMS=1
-	@$(BIN)/python scripts/chaos.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(STREAMS),--streams)
+chaos: $(VENV)/.checkable  ## kills processes and the server, then accounts for every event: MINUTES=10 SEED=... STREAMS=1 CLUSTER=1
+	@$(BIN)/python scripts/chaos.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(STREAMS),--streams) $(if $(CLUSTER),--cluster)
 
 sanitize: $(VENV)/.checkable  ## the compiled core under AddressSanitizer and UBSan (some minutes)
 	@PYTHON="$(abspath $(BIN))/python" scripts/sanitize.sh

@@ -7,10 +7,18 @@ server, which also hangs, fills up, loses its disk and its functions; connection
 replies lost. In the end all that was left half done is sent again, and the counts of every arm
 must be exactly what was emitted.
 
+Beside them arms come and go by the thousand (`chaos_churn`), and a bandit fades so fast that its
+landmarks move and its half-life changes under its writers (`chaos_fading`).
+
 With --streams, emitters and workers of streams run beside them. Which events an emitter had under
 way when it was killed is open; that none of them counts twice is not.
 
-Usage: chaos.py [--minutes 10] [--seed N] [--kind valkey|redis] [--streams]
+With --cluster all of it runs on three primaries with a replica each, of which primaries are killed
+and hung, so that replicas take over, and slots move. A replica lacks what its primary had not sent
+yet. In the end each producer sends again all that it ever sent, and what the failovers lost comes
+back once. Emitters keep nothing to send again, so what a stream lost is counted as lost.
+
+Usage: chaos.py [--minutes 10] [--seed N] [--kind valkey|redis] [--streams] [--cluster]
 Exit code 0 when every event is accounted for.
 """
 
@@ -23,7 +31,6 @@ import signal
 import sys
 import tempfile
 import time
-from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 
@@ -32,15 +39,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import chaos_churn
 import chaos_fading
 from chaos_accounts import Accounts
-from chaos_monkey import Monkey, Role
+from chaos_cluster import ClusterWorld, cluster_world
+from chaos_monkey import Role, ServerWorld, server_world
 from chaos_roles import LOGS, NAME, PRODUCERS, ROLES, finish_line, log_path
 
 from banditcore import Bandit, connect
 from banditcore.ingest import ingest_log
 from banditcore.logs import EventLog
-from faults.server import MortalServer
-from proxy import Proxy, proxy_before
-from servers import wait_until
 
 RUNNING = (
     *("produce",) * PRODUCERS,
@@ -50,6 +55,7 @@ RUNNING = (
     *chaos_churn.RUNNING,
     *chaos_fading.RUNNING,
 )
+START_S = 120.0
 ALL_ROLES = {**ROLES, **chaos_churn.ROLES, **chaos_fading.ROLES}
 
 
@@ -60,14 +66,13 @@ def streams() -> ModuleType:
 
 def run(options: argparse.Namespace) -> bool:
     """Run everything and account for it."""
-    with closing(MortalServer(options.kind)) as server, proxy_before(server.path) as proxy:
-        with connect(server.url, timeout_s=20) as store:
+    world = cluster_world if options.cluster else server_world
+    with world(options) as stage:
+        with connect(stage.url, timeout_s=20) as store:
             chaos_fading.prepare(options, store)
-        harm(options, server, proxy)
-        proxy.heal()
-        server.heal()
-        drain(options, server)
-        with connect(server.url, timeout_s=20) as store:
+        harm(options, stage)
+        drain(options, stage.url)
+        with connect(stage.url, timeout_s=20) as store:
             bandit = Bandit(NAME, store)
             for number in range(LOGS):
                 finish_line(log_path(options.directory, number))
@@ -81,18 +86,22 @@ def run(options: argparse.Namespace) -> bool:
     return accounts.sound
 
 
-def harm(options: argparse.Namespace, server: MortalServer, proxy: Proxy) -> None:
-    """Start every process, do harm for as long as asked, and kill them all."""
+def harm(options: argparse.Namespace, stage: ServerWorld | ClusterWorld) -> None:
+    """Start every process, do harm for as long as asked, kill them all, and heal the rest."""
     dice = random.Random(options.seed)  # noqa: S311 - it has to be repeatable
-    urls = (proxy.url, server.url)
     names = RUNNING + (streams().RUNNING if options.streams else ())
     roles = [
-        Role(name, names[:i].count(name), urls[i % 2], options) for i, name in enumerate(names)
+        Role(name, names[:i].count(name), stage.urls[i % 2], options)
+        for i, name in enumerate(names)
     ]
-    monkey = Monkey(server, proxy, roles, dice)
+    monkey = stage.monkey(roles, dice)
     try:
         logs = [log_path(options.directory, number) for number in range(LOGS)]
-        wait_until(lambda: all(map(Path.exists, logs)), "the processes do not start")
+        deadline = time.monotonic() + START_S
+        while not all(map(Path.exists, logs)):
+            time.sleep(0.1)
+            if time.monotonic() > deadline:
+                raise RuntimeError("the processes do not start")
         deadline = time.monotonic() + 60 * options.minutes
         while time.monotonic() < deadline:
             time.sleep(0.05 + 0.5 * dice.random())
@@ -105,13 +114,14 @@ def harm(options: argparse.Namespace, server: MortalServer, proxy: Proxy) -> Non
             role.kill()
     for what, times in sorted(monkey.done.items()):
         print(f"{times:6d}  {what}")
+    monkey.heal()
 
 
-def drain(options: argparse.Namespace, server: MortalServer) -> None:
+def drain(options: argparse.Namespace, url: str) -> None:
     """Let each producer send what it was killed over."""
     for name, count in (("produce", PRODUCERS), ("churn", chaos_churn.CHURNERS)):
         for number in range(count):
-            role = Role(name, number, server.url, options, "--drain")
+            role = Role(name, number, url, options, "--drain")
             if role.process.wait(300):
                 raise RuntimeError("what was left could not be sent")
 

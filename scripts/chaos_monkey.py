@@ -8,12 +8,14 @@ import sys
 import time
 from argparse import Namespace
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from chaos_roles import TIMEOUT_S
 
 from faults.server import MortalServer
-from proxy import Proxy
+from proxy import Proxy, proxy_before
 
 WORDS = (b"_apply_batch", b"_apply_unique", b"_apply", b"_compact", b"_rescale", b"_append")
 
@@ -73,6 +75,11 @@ class Monkey:
         )
         self._dice.choice(deeds)()
 
+    def heal(self) -> None:
+        """Bring everything back."""
+        self._proxy.heal()
+        self._server.heal()
+
     def _pause(self, most: float) -> None:
         time.sleep(self._dice.random() * most)
 
@@ -122,3 +129,32 @@ class Monkey:
         else:
             self._proxy.swallow_next_request(word)
         self.done[f"connection: {kind}"] += 1
+
+
+class ServerWorld:
+    """One server to harm, and a proxy before it.
+
+    Attributes
+    ----------
+    url : str
+        Of the server itself.
+    urls : tuple
+        One for each half of the processes.
+    """
+
+    def __init__(self, server: MortalServer, proxy: Proxy) -> None:
+        self._server = server
+        self._proxy = proxy
+        self.url = server.url
+        self.urls = proxy.url, server.url
+
+    def monkey(self, roles: list[Role], dice: random.Random) -> Monkey:
+        """Return who does the harm."""
+        return Monkey(self._server, self._proxy, roles, dice)
+
+
+@contextmanager
+def server_world(options: Namespace) -> Iterator[ServerWorld]:
+    """Start a server."""
+    with closing(MortalServer(options.kind)) as server, proxy_before(server.path) as proxy:
+        yield ServerWorld(server, proxy)
