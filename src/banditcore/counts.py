@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from banditcore.errors import InvalidValueError, describe
 
-__all__ = ["ArmCounts", "DistinctArms", "decay_exponent", "merge"]
+__all__ = ["ArmCounts", "DistinctArms", "decay_exponent", "faded", "merge"]
 
 FloatArray = NDArray[np.float64]
 
@@ -122,6 +122,26 @@ def merge(parts: Sequence[ArmCounts], as_of: float) -> ArmCounts:
         trials[where] += part.trials  # distinct within a part, so plain indexing adds each once
         successes[where] += part.successes
     return ArmCounts(tuple(slot_of), trials, successes, as_of)
+
+
+def faded(counts: ArmCounts, as_of: float, half_life_s: float | None) -> ArmCounts:
+    """Return the counts faded on to a later moment.
+
+    Parameters
+    ----------
+    counts : ArmCounts
+        (n,) arms.
+    as_of : float
+        Seconds since 1970, not before `counts.as_of`.
+    half_life_s : float or None
+        Seconds, > 0; None when evidence does not fade.
+    """
+    if as_of < counts.as_of:
+        raise InvalidValueError(
+            describe("as_of", as_of, f"not before the counts' own moment, {counts.as_of!r}")
+        )
+    fade = np.exp2(-decay_exponent(as_of, counts.as_of, half_life_s))
+    return ArmCounts(counts.arms, counts.trials * fade, counts.successes * fade, as_of)
 
 
 def decay_exponent(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-__all__ = ["log_rise", "psi_rise", "stirling_tail", "trigamma_rise"]
+__all__ = ["log_rise", "psi_rise", "stirling_tail", "trigamma", "trigamma_rise"]
 
 FloatArray = NDArray[np.float64]
 
@@ -48,7 +48,7 @@ def trigamma_rise(x: FloatArray, s: FloatArray) -> FloatArray:
         lead = -s / (x * y)
         return lead + lead * (x + y) / (2.0 * x * y) + _trigamma_tail(y) - _trigamma_tail(x)
 
-    return _rise(x, s, lambda x, s: _trigamma(x + s) - _trigamma(x), series)
+    return _rise(x, s, lambda x, s: trigamma(x + s) - trigamma(x), series)
 
 
 def _rise(
@@ -84,7 +84,7 @@ def _trigamma_tail(x: FloatArray) -> FloatArray:
     return r / x * (1.0 / 6.0 - r * (1.0 / 30.0 - r / 42.0))
 
 
-def _trigamma(x: FloatArray) -> FloatArray:
+def trigamma(x: FloatArray) -> FloatArray:
     """Return psi'(x): zeta(2, x), or where x is large its series, many times faster."""
     out = (1.0 + 0.5 / x) / x + _trigamma_tail(x)
     small = x < _STIRLING_FROM

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +22,7 @@ from banditcore.errors import InvalidTypeError, InvalidValueError, describe
 from banditcore.logit_beta import LogitBeta
 from banditcore.segments import parent, with_ancestors
 
-__all__ = ["ArmPriors", "Posterior", "Prior", "posteriors"]
+__all__ = ["ArmPriors", "Posterior", "Prior", "each_posterior", "posteriors"]
 
 FloatArray = NDArray[np.float64]
 
@@ -245,8 +245,38 @@ def posteriors(
     less is borrowed. A parent with a single child lends it only its own prior mean. If counts of
     parent and child were read at different moments, a difference below 0 counts as 0.
     """
+    found = dict(each_posterior(counts, prior))
+    return {segment: found[segment] for segment in counts}
+
+
+def each_posterior(
+    counts: Mapping[str, ArmCounts],
+    prior: Prior | Literal["empirical"],
+    *,
+    strengths: MutableMapping[str, float] | None = None,
+    keeps: Callable[[str, Posterior], bool] = lambda _segment, _posterior: False,
+) -> Iterator[tuple[str, Posterior]]:
+    """Yield each segment with its posterior as soon as it is found; see `posteriors`.
+
+    Parameters
+    ----------
+    counts, prior
+        As there.
+    strengths : mapping of segment to float, optional
+        kappa of segments that were fitted before; of others it is entered.
+    keeps : callable, optional
+        Called with a segment and the posterior that its kappa of before gives. True spares the
+        fit, which takes most of the time, and stays with that kappa.
+
+    Yields
+    ------
+    segment : str
+    posterior : Posterior
+    """
     if isinstance(prior, Prior):
-        return {segment: Posterior.of(own, prior) for segment, own in counts.items()}
+        for segment, own in counts.items():
+            yield segment, Posterior.of(own, prior)
+        return
     if prior != "empirical":
         raise InvalidValueError(describe("prior", prior, 'a Prior, or "empirical"'))
     order = with_ancestors(counts)
@@ -260,18 +290,24 @@ def posteriors(
                 )
             )
     columns = _complete(counts, order)
+    kappas = {} if strengths is None else strengths
     priors: dict[str, ArmPriors] = {}
     for segment in order:
-        above = parent(segment)
+        own, above = columns[segment], parent(segment)
         if above is None:
-            priors[segment] = _root_priors(columns[segment])
-        else:
-            priors[segment] = _child_priors(columns[segment], columns[above], priors[above])
-    answer = {}
-    for segment, own in counts.items():
-        fitted = priors[segment]
-        answer[segment] = Posterior.of(own, ArmPriors(fitted.a[: len(own)], fitted.b[: len(own)]))
-    return answer
+            priors[segment] = _root_priors(own)
+            yield segment, _posterior(counts[segment], priors[segment])
+            continue
+        mean = _mean_above(own, columns[above], priors[above])
+        if segment in kappas:
+            priors[segment] = _around(mean, kappas[segment])
+            posterior = _posterior(counts[segment], priors[segment])
+            if keeps(segment, posterior):
+                yield segment, posterior
+                continue
+        kappas[segment] = fit_strength(own.successes, _failures(own.trials, own.successes), mean)
+        priors[segment] = _around(mean, kappas[segment])
+        yield segment, _posterior(counts[segment], priors[segment])
 
 
 @dataclass(slots=True)
@@ -309,17 +345,25 @@ def _root_priors(own: _Columns) -> ArmPriors:
     return ArmPriors(a * ones, b * ones)
 
 
-def _child_priors(own: _Columns, above: _Columns, prior: ArmPriors) -> ArmPriors:
+def _mean_above(own: _Columns, above: _Columns, prior: ArmPriors) -> FloatArray:
+    """Return each arm's posterior mean in the parent, without the segment's own counts."""
     where = np.fromiter((above.slot_of[arm] for arm in own.slot_of), np.intp, len(own.slot_of))
     trials = np.maximum(above.trials[where] - own.trials, 0.0)
     successes = np.maximum(above.successes[where] - own.successes, 0.0)
     alpha = prior.a[where] + successes
     beta = prior.b[where] + _failures(trials, successes)
-    mean = np.clip(alpha / (alpha + beta), _MEAN_EDGE, 1.0 - _MEAN_EDGE)
-    kappa = fit_strength(own.successes, _failures(own.trials, own.successes), mean)
+    mean: FloatArray = np.clip(alpha / (alpha + beta), _MEAN_EDGE, 1.0 - _MEAN_EDGE)
+    return mean
+
+
+def _around(mean: FloatArray, kappa: float) -> ArmPriors:
     return ArmPriors(
         np.maximum(kappa * mean, _MIN_PARAMETER), np.maximum(kappa * (1.0 - mean), _MIN_PARAMETER)
     )
+
+
+def _posterior(own: ArmCounts, prior: ArmPriors) -> Posterior:
+    return Posterior.of(own, ArmPriors(prior.a[: len(own)], prior.b[: len(own)]))
 
 
 def _real(name: str, value: object) -> float:

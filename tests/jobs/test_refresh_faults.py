@@ -121,7 +121,7 @@ def test_workers_of_the_same_process_use_the_callers_store(bandit, monkeypatch):
     def refuse(url: str) -> Store:
         raise StoreError("a connection of its own")
 
-    monkeypatch.setattr("banditcore.refresh.connect", refuse)
+    monkeypatch.setattr("banditcore.refresh.drawing.connect", refuse)
     first_began, second_began, first_ended = (threading.Event() for _ in range(3))
 
     def first() -> tuple[str, ...]:

@@ -49,6 +49,34 @@ local function read(keys, args)
   return reply
 end
 
+-- sign(keys: state) -> {} when the segment does not exist, else {digest, server time in microseconds}
+-- A digest of all that the counts of a segment follow from: the same twice, and nothing has changed
+-- between. Marks and windows are not in it. Reads one moment; writes nothing.
+local function sign(keys)
+  local stored = redis.call('HMGET', keys[1], 'v', 't', 'n')
+  if not stored[1] then
+    return {}
+  end
+  local parts = { stored[1], stored[2] or '', stored[3] or '0' }
+  local chunks = math.ceil(tonumber(parts[3]) / SLOTS_PER_CHUNK)
+  for first = 0, chunks - 1, MOST_ARGUMENTS do
+    local fields = {}
+    for j = first, math.min(first + MOST_ARGUMENTS, chunks) - 1 do
+      fields[#fields + 1] = chunk_field(j)
+    end
+    for _, chunk in ipairs(redis.call('HMGET', keys[1], unpack(fields))) do
+      parts[#parts + 1] = chunk or ''
+    end
+  end
+  local sizes = {} -- so that bytes which move from one part to the next are seen
+  for i, part in ipairs(parts) do
+    sizes[i] = #part
+  end
+  parts[#parts + 1] = table.concat(sizes, ' ')
+  local time = redis.call('TIME')
+  return { redis.sha1hex(table.concat(parts)), string.format('%s%06d', time[1], tonumber(time[2])) }
+end
+
 -- open_segment(keys: state, arms; args: version) -> as read, without counts
 -- Creates the segment with the given version unless it exists. One write.
 local function open_segment(keys, args)
@@ -148,20 +176,48 @@ local function compact(keys, args)
   return { 'OK' }
 end
 
+-- The version in the 32 bytes before a blob's body.
+local function blob_version(header)
+  local low, high = struct.unpack('<I4I4', header, 9)
+  return high * 4294967296 + low
+end
+
 -- publish(keys: blob; args: version, body) -> {OK} | {SUPERSEDED, version}
 -- Replaces the blob unless a newer one is there. `version` in decimal, microseconds since 1970.
 -- One SET. A stored version from the future is damage, or a clock that was wrong: it would stay.
 local function publish(keys, args)
   local header = redis.call('GETRANGE', keys[1], 0, 31)
   if #header == 32 and string.sub(header, 1, 4) == 'BCSL' then
-    local low, high = struct.unpack('<I4I4', header, 9)
-    local stored = high * 4294967296 + low
+    local stored = blob_version(header)
     local believed = stored <= (server_time() + MOST_AHEAD_S) * 1e6
     if stored > tonumber(args[1]) and believed then
       return { 'SUPERSEDED', string.format('%.0f', stored) }
     end
   end
   redis.call('SET', keys[1], args[2])
+  return { 'OK' }
+end
+
+-- restamp(keys: blob; args: expected, header, body_sha1) -> {OK} | {OTHER} | {SUPERSEDED, version}
+-- Puts another header, with a later version, before the body of a blob, if the header there is the
+-- expected one, which vouches for the body. body_sha1 "" does not look whether that is damaged: to
+-- look takes as long as to publish. One SETRANGE.
+local function restamp(keys, args)
+  local expected, header = args[1], args[2]
+  if #expected ~= 32 or redis.call('GETRANGE', keys[1], 0, 31) ~= expected then
+    return { 'OTHER' }
+  end
+  local stored = blob_version(expected)
+  if redis.call('STRLEN', keys[1]) ~= struct.unpack('<I4', expected, 17) then
+    return { 'OTHER' } -- no blob has more than 4 GiB
+  end
+  if blob_version(header) <= stored then
+    return { 'SUPERSEDED', string.format('%.0f', stored) }
+  end
+  if args[3] ~= '' and redis.sha1hex(redis.call('GETRANGE', keys[1], 32, -1)) ~= args[3] then
+    return { 'OTHER' }
+  end
+  redis.call('SETRANGE', keys[1], 0, header)
   return { 'OK' }
 end
 
@@ -187,9 +243,11 @@ local function settle(keys, args)
 end
 
 redis.register_function({ function_name = '@LIBRARY@_read', callback = read, flags = { 'no-writes' } })
+redis.register_function({ function_name = '@LIBRARY@_sign', callback = sign, flags = { 'no-writes' } })
 redis.register_function('@LIBRARY@_open_segment', open_segment)
 redis.register_function('@LIBRARY@_rescale', rescale)
 redis.register_function('@LIBRARY@_compact', compact)
 redis.register_function('@LIBRARY@_publish', publish)
+redis.register_function('@LIBRARY@_restamp', restamp)
 redis.register_function('@LIBRARY@_agree', agree)
 redis.register_function('@LIBRARY@_settle', settle)

@@ -43,8 +43,10 @@ __all__ = [
     "publish",
     "read",
     "rescale",
+    "restamp",
     "run",
     "settle",
+    "sign",
     "unpacked",
 ]
 
@@ -81,6 +83,11 @@ def read(
     """Read version, registry tail and, if asked, all counts of one moment."""
     arguments = (known_token, known_bytes, known_sha1, int(with_counts))
     return Call("read", (keys.state, keys.arms), arguments, writes=False)
+
+
+def sign(keys: SegmentKeys) -> Call:
+    """Return a digest of all that the segment's counts follow from."""
+    return Call("sign", (keys.state,), (), writes=False)
 
 
 def open_segment(keys: SegmentKeys, *, version: bytes) -> Call:
@@ -223,6 +230,11 @@ def compact(
 def publish(keys: SegmentKeys, *, version: int, body: bytes) -> Call:
     """Replace the published blob unless a newer one is there."""
     return Call("publish", (keys.blob,), (version, body))
+
+
+def restamp(keys: SegmentKeys, *, expected: bytes, header: bytes, body_sha1: str) -> Call:
+    """Put another header before a published body, if both are still the expected ones."""
+    return Call("restamp", (keys.blob,), (expected, header, body_sha1))
 
 
 def agree(keys: BanditKeys, *, half_life_s: str, window_s: str) -> Call:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from banditcore.errors import CorruptDataError, StoreUnavailableError, describe
 from banditcore.store import keys, library
@@ -13,12 +14,28 @@ from banditcore.store.transport import Answer, Command, Failure
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
 
-__all__ = ["HEADER_BYTES", "Published", "fetch", "fetch_one", "headers", "publish", "withdraw"]
+__all__ = [
+    "HEADER_BYTES",
+    "Published",
+    "Restamp",
+    "fetch",
+    "fetch_one",
+    "headers",
+    "publish",
+    "restamp",
+    "withdraw",
+]
 
 Published = bytes | CorruptDataError | StoreUnavailableError
 """What is read of a segment's blob, or why nothing can be: it is damaged, or its node is silent."""
 
 HEADER_BYTES = 32
+
+_WORDS: dict[bytes, Literal["OK", "OTHER", "SUPERSEDED"]] = {
+    b"OK": "OK",
+    b"OTHER": "OTHER",
+    b"SUPERSEDED": "SUPERSEDED",
+}
 
 
 def publish(store: Store, bandit: str, segment: str, blob: bytes, version: int) -> bool:
@@ -37,6 +54,63 @@ def publish(store: Store, bandit: str, segment: str, blob: bytes, version: int) 
     call = library.publish(keys.of_segment(bandit, segment), version=version, body=blob)
     [reply] = library.run(store, [call])
     return reply[0] == b"OK"
+
+
+@dataclass(frozen=True, slots=True)
+class Restamp:
+    """Another header for a blob that stays as it is.
+
+    Parameters
+    ----------
+    segment : str
+        Whose.
+    expected, header : bytes
+        The 32 bytes that stand there, and those that shall; the latter with a later version.
+    body_sha1 : str
+        SHA-1, in hex, of what follows them; "" not to look at it. To look takes the server about as
+        long as to publish; the header alone tells all but damage.
+    """
+
+    segment: str
+    expected: bytes
+    header: bytes
+    body_sha1: str
+
+
+def restamp(
+    store: Store, bandit: str, stamps: Sequence[Restamp]
+) -> list[Literal["OK", "OTHER", "SUPERSEDED"]]:
+    """Let unchanged blobs have a later version, in one round trip to each server.
+
+    Returns
+    -------
+    list of str
+        "OK"; "OTHER" when the blob is not the expected one, or there is none: publish one;
+        "SUPERSEDED" when its version is not earlier than the one it should get.
+
+    Raises
+    ------
+    StoreError
+        No server has answered, or one refused. Some blobs may have their new version.
+    """
+    calls = [
+        library.restamp(
+            keys.of_segment(bandit, stamp.segment),
+            expected=stamp.expected,
+            header=stamp.header,
+            body_sha1=stamp.body_sha1,
+        )
+        for stamp in stamps
+    ]
+    words: list[Literal["OK", "OTHER", "SUPERSEDED"]] = []
+    for answer in library.attempt(store, calls):
+        if not isinstance(answer, Failure):
+            words.append(_WORDS[answer[0]])
+        elif str(answer.error).startswith("WRONGTYPE"):
+            words.append("OTHER")  # publishing says what is wrong with the key
+        else:
+            raise translated(answer.error, store, answer.node) from answer.error
+    return words
 
 
 def withdraw(store: Store, bandit: str, segments: Sequence[str]) -> None:

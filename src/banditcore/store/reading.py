@@ -5,23 +5,29 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from banditcore.counts import ArmCounts, decay_exponent
-from banditcore.errors import CorruptDataError, InvalidValueError, describe
+from banditcore.errors import (
+    CorruptDataError,
+    InvalidValueError,
+    StoreUnavailableError,
+    describe,
+)
 from banditcore.store import keys, library
 from banditcore.store.library import Reply
 from banditcore.store.seals import DIGITS, seal, unseal
-from banditcore.store.transport import Command
+from banditcore.store.translation import translated
+from banditcore.store.transport import Command, Failure
 from banditcore.store.view import SegmentView
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
 
-__all__ = ["MAX_EXPONENT", "CountsRead", "SegmentReader"]
+__all__ = ["MAX_EXPONENT", "CountsRead", "SegmentReader", "Sign"]
 
 MAX_EXPONENT = 500.0
 """Half-lives between landmark and event; float64 would last for about 1,000."""
@@ -45,6 +51,21 @@ class CountsRead:
     """
 
     counts: ArmCounts
+    version: int | None
+
+
+class Sign(NamedTuple):
+    """What tells the counts of one moment from those of another.
+
+    Attributes
+    ----------
+    digest : bytes
+        Of all that they follow from.
+    version : int or None
+        When it was read, as in `CountsRead`.
+    """
+
+    digest: bytes
     version: int | None
 
 
@@ -101,6 +122,29 @@ class SegmentReader:
             _counts_of(segment, reply, view, as_of)
             for segment, (reply, view) in zip(segments, found, strict=True)
         ]
+
+    def signs(self, segments: Sequence[str]) -> list[Sign | None]:
+        """Return a sign of each segment's counts, in one round trip; None: it cannot be told.
+
+        Equal signs of two moments mean that nothing was recorded, retired, rescaled or restored
+        between them. A segment that does not exist has the sign "" and no version.
+
+        Raises
+        ------
+        StoreUnavailableError
+            A server is out of reach.
+        """
+        calls = [library.sign(self.keys(segment)) for segment in segments]
+        signs: list[Sign | None] = []
+        for answer in library.attempt(self._store, calls):
+            if isinstance(answer, Failure):
+                error = translated(answer.error, self._store, answer.node)
+                if isinstance(error, StoreUnavailableError):
+                    raise error from answer.error
+                signs.append(None)  # who reads the counts is told what is wrong
+            else:
+                signs.append(Sign(answer[0], int(answer[1])) if answer else Sign(b"", None))
+        return signs
 
     def marks(self, segments: Sequence[str], mark: str) -> list[tuple[int, str]]:
         """Return (epoch, offset) of a partition's mark in each segment; (0, "") where none is."""
