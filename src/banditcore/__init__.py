@@ -12,6 +12,7 @@ from banditcore.errors import (
     BufferFullError,
     ConfigurationConflictError,
     CorruptDataError,
+    ExecutorUnavailableError,
     InvalidTypeError,
     InvalidValueError,
     NotAcknowledgedError,
@@ -35,7 +36,7 @@ from banditcore.maintenance import (
 from banditcore.posterior import Posterior, Prior
 from banditcore.propensity import rank_probabilities, top_probabilities
 from banditcore.recording import Applied
-from banditcore.refresh import RefreshReport
+from banditcore.refresh import Refresher, RefreshReport, on_dask
 from banditcore.sampling import active_kernel, quantile, sample_beta, thompson_topk
 from banditcore.serving import Recommendation, Recommender
 from banditcore.store import Store, connect
@@ -56,6 +57,7 @@ __all__ = [
     "EmitterStats",
     "Event",
     "EventLog",
+    "ExecutorUnavailableError",
     "IngestReport",
     "InvalidTypeError",
     "InvalidValueError",
@@ -67,6 +69,7 @@ __all__ = [
     "Recommendation",
     "Recommender",
     "RefreshReport",
+    "Refresher",
     "Store",
     "StoreError",
     "StoreUnavailableError",
@@ -80,6 +83,7 @@ __all__ = [
     "forget_segment",
     "import_bandit",
     "ingest_log",
+    "on_dask",
     "quantile",
     "rank_probabilities",
     "sample_beta",

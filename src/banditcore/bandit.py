@@ -6,7 +6,6 @@ import datetime as dt
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +24,7 @@ from banditcore.identifiers import check_arm, check_bandit, check_segment
 from banditcore.posterior import Posterior, Prior, posteriors
 from banditcore.recording import Applied, Batch
 from banditcore.refresh import RefreshReport, refresh
+from banditcore.refresh.drawing import Executors
 from banditcore.segments import is_within, lineage
 from banditcore.store import index, settings
 from banditcore.store.connect import Store
@@ -347,7 +347,7 @@ class Bandit:
         *,
         depth: int = 50,
         slates: int = 256,
-        executor: Executor | None = None,
+        executor: Executors | None = None,
         progress: Callable[[int, int, str], None] | None = None,
     ) -> RefreshReport:
         """Draw and publish a slate bank for segments and their ancestors; see `refresh.refresh`."""

@@ -11,6 +11,7 @@ __all__ = [
     "ConfigurationConflictError",
     "CorruptDataError",
     "DownloadError",
+    "ExecutorUnavailableError",
     "FencedError",
     "InvalidTypeError",
     "InvalidValueError",
@@ -139,6 +140,10 @@ class ConfigurationConflictError(StoreError, ValueError):
 
 class CorruptDataError(StoreError, ValueError):
     """A stored value or a published blob fails its checks. It was not used."""
+
+
+class ExecutorUnavailableError(BanditCoreError):
+    """The workers that were to do a job cannot be reached. Nothing was changed."""
 
 
 class DownloadError(BanditCoreError):

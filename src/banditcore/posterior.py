@@ -274,8 +274,8 @@ def each_posterior(
     posterior : Posterior
     """
     if isinstance(prior, Prior):
-        for segment, own in counts.items():
-            yield segment, Posterior.of(own, prior)
+        for segment, plain in counts.items():
+            yield segment, Posterior.of(plain, prior)
         return
     if prior != "empirical":
         raise InvalidValueError(describe("prior", prior, 'a Prior, or "empirical"'))
@@ -321,20 +321,26 @@ class _Columns:
 
 def _complete(counts: Mapping[str, ArmCounts], order: list[str]) -> dict[str, _Columns]:
     """Give every segment a slot for each arm of its descendants; `order`: parents first."""
-    slots = {segment: {arm: i for i, arm in enumerate(counts[segment].arms)} for segment in order}
+    # Segments often have the same arms, in the same order: then they share one mapping.
+    shared: dict[tuple[str, ...], dict[str, int]] = {}
+    for own in counts.values():
+        if own.arms not in shared:
+            shared[own.arms] = {arm: i for i, arm in enumerate(own.arms)}
+    slots = {segment: shared[counts[segment].arms] for segment in order}
     for segment in reversed(order):
         above = parent(segment)
-        if above is not None:
+        if above is not None and slots[segment] is not slots[above]:
             known = slots[above]
-            for arm in slots[segment]:
-                known.setdefault(arm, len(known))
+            more = [arm for arm in slots[segment] if arm not in known]
+            if more:
+                slots[above] = known | {arm: i for i, arm in enumerate(more, len(known))}
     columns = {}
     for segment in order:
-        more = len(slots[segment]) - len(counts[segment])
+        more_arms = len(slots[segment]) - len(counts[segment])
         columns[segment] = _Columns(
             slots[segment],
-            np.pad(counts[segment].trials, (0, more)),
-            np.pad(counts[segment].successes, (0, more)),
+            np.pad(counts[segment].trials, (0, more_arms)),
+            np.pad(counts[segment].successes, (0, more_arms)),
         )
     return columns
 
@@ -347,7 +353,9 @@ def _root_priors(own: _Columns) -> ArmPriors:
 
 def _mean_above(own: _Columns, above: _Columns, prior: ArmPriors) -> FloatArray:
     """Return each arm's posterior mean in the parent, without the segment's own counts."""
-    where = np.fromiter((above.slot_of[arm] for arm in own.slot_of), np.intp, len(own.slot_of))
+    where: slice | NDArray[np.intp] = slice(None)
+    if own.slot_of is not above.slot_of:
+        where = np.fromiter(map(above.slot_of.__getitem__, own.slot_of), np.intp, len(own.slot_of))
     trials = np.maximum(above.trials[where] - own.trials, 0.0)
     successes = np.maximum(above.successes[where] - own.successes, 0.0)
     alpha = prior.a[where] + successes

@@ -101,6 +101,13 @@ FLOORS = (
         "ingest_report",
         "notices",
         "ingest_worker",
+        "refresh.report",
+        "refresh.memory",
+        "refresh.counting",
+        "refresh.drawing",
+        "refresh.dask_cluster",
+        "refresh.job",
+        "refresh.companion",
         "refresh",
         "serving.rung",
         "serving.recommendation",
@@ -142,8 +149,10 @@ FLOORS = (
         "cli.selection",
         "cli.bench",
         "cli.demo",
+        "cli.stopping",
         "cli.follow",
         "cli.ingest",
+        "cli.companion",
         "cli.refresh",
         "cli.recommend",
         "cli.inspect",
@@ -160,7 +169,12 @@ FLOORS = (
 )
 
 # Libraries that only one part of the package may know.
-RESERVED = {"redis": "store", "msgpack": "slate_format", "confluent_kafka": "sources.kafka"}
+RESERVED = {
+    "redis": "store",
+    "msgpack": "slate_format",
+    "confluent_kafka": "sources.kafka",
+    "distributed": "refresh.dask_cluster",
+}
 
 ORDER = {module: place for place, module in enumerate(chain.from_iterable(FLOORS))}
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import queue
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
-from types import FrameType
 
 from banditcore.bandit import Bandit
 from banditcore.cli.output import Change, Output, age, plain
 from banditcore.cli.selection import check_half_life
+from banditcore.cli.stopping import stopped_by_signals
 from banditcore.errors import InvalidValueError, StoreUnavailableError, describe
 from banditcore.ingest_report import PartitionReport, WorkerReport
 from banditcore.ingest_worker import IngestWorker
@@ -45,7 +43,7 @@ _COLUMNS = (
 
 def follow(arguments: argparse.Namespace, output: Output) -> int:
     """Run workers until SIGTERM or SIGINT; a second one ends the process at once."""
-    with connect(arguments.url) as store, _stopped_by_signals() as stop:
+    with connect(arguments.url) as store, stopped_by_signals() as stop:
         if arguments.bandit is not None:
             bandit = Bandit(arguments.bandit, store, half_life=arguments.half_life)
             check_half_life(bandit, arguments.half_life)
@@ -72,24 +70,6 @@ def _check_partitions(bandit: Bandit, wanted: list[int] | None) -> None:
     if missing:
         remedy = f"the events of bandit {bandit.name!r} are in partitions 0 to {there - 1}"
         raise InvalidValueError(describe("--partitions", missing, remedy))
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[threading.Event]:
-    stop = threading.Event()
-
-    def hear(number: int, _: FrameType | None) -> None:
-        if stop.is_set():
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        stop.set()
-
-    before = {number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _Crew:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import signal
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from functools import partial
 
 from banditcore.bandit import Bandit
-from banditcore.cli.arguments import positive, prior
+from banditcore.cli.arguments import duration, positive, prior
+from banditcore.cli.companion import accompany, sentence
 from banditcore.cli.output import Output, plain
 from banditcore.cli.selection import existing_bandit
+from banditcore.errors import InvalidValueError, describe
+from banditcore.refresh import on_dask
+from banditcore.refresh.drawing import Executors
 from banditcore.store.connect import connect
 
 HELP = "draw and publish slate banks for segments and their ancestors"
@@ -18,7 +23,19 @@ HELP = "draw and publish slate banks for segments and their ancestors"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("--bandit", required=True, metavar="NAME", help="which bandit")
+    parser.add_argument(
+        "--bandit",
+        action="append",
+        metavar="NAME",
+        help="which bandit; with --every it may be repeated (default then: all)",
+    )
+    parser.add_argument(
+        "--every",
+        type=duration,
+        metavar="60s",
+        help="go on until SIGTERM or Ctrl-C: draw what changed, and let the rest have the new "
+        "version; of several such processes one works, and the others stand by",
+    )
     parser.add_argument(
         "--segment",
         action="append",
@@ -43,22 +60,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=1,
         metavar="N",
-        help="processes to share the work (default: 1)",
+        help="processes to share the work (default: 1, a thread for each core)",
+    )
+    parser.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        help="work on the dask.distributed cluster with this scheduler, such as "
+        "tcp://10.0.0.1:8786",
     )
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Run the command; 1 if a segment failed."""
-    with connect(arguments.url) as store, ExitStack() as stack:
-        name = existing_bandit(store, arguments.bandit)
+    executor = _executors(arguments)
+    if arguments.every is not None:
+        if arguments.segment and len(arguments.bandit or ()) != 1:
+            remedy = "segments are of one bandit: name it with --bandit"
+            raise InvalidValueError(describe("--segment", arguments.segment, remedy))
+        return accompany(arguments, output, executor)
+    if len(arguments.bandit or ()) != 1:
+        remedy = "name one; with --every any number, or none for all"
+        raise InvalidValueError(describe("--bandit", arguments.bandit, remedy))
+    with connect(arguments.url) as store:
+        name = existing_bandit(store, arguments.bandit[0])
         bandit = Bandit(name, store, prior=arguments.prior)
-        executor = None
-        if arguments.workers > 1:
-            # A fork would copy open connections and the locks of other threads.
-            context = multiprocessing.get_context("spawn")
-            executor = stack.enter_context(
-                ProcessPoolExecutor(arguments.workers, mp_context=context)
-            )
         with output.progress(f"refresh {plain(name)}") as advance:
             report = bandit.refresh(
                 arguments.segment,
@@ -76,11 +101,22 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             "seconds": report.seconds,
         }
     )
-    output.line(
-        f"{plain(name)}: {len(report.published):,} segments published, "
-        f"{len(report.superseded):,} superseded by newer ones, "
-        f"{len(report.failed):,} failed; {report.seconds:.2f} s"
-    )
+    output.line(sentence(name, report))
     for segment, reason in report.failed.items():
         output.warn(f"{plain(segment)}: {reason}")
     return 1 if report.failed else 0
+
+
+def _executors(arguments: argparse.Namespace) -> Executors | None:
+    if arguments.dask is not None:
+        if arguments.workers > 1:
+            remedy = "the cluster has workers of its own: leave it out"
+            raise InvalidValueError(describe("--workers", arguments.workers, remedy))
+        return on_dask(arguments.dask)
+    if arguments.workers == 1:
+        return None
+    # A fork would copy open connections and the locks of other threads.
+    context = multiprocessing.get_context("spawn")
+    # Ctrl-C is for the process that has them, which lets them finish.
+    deaf = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    return partial(ProcessPoolExecutor, arguments.workers, mp_context=context, initializer=deaf)

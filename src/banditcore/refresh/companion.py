@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from banditcore.arrays import positive_int
 from banditcore.errors import (
+    ExecutorUnavailableError,
     InvalidTypeError,
     InvalidValueError,
     StoreError,
@@ -125,7 +126,11 @@ class Refresher:
                     began = time.monotonic()
                     try:
                         report = self.step(stop.is_set)
-                    except (StoreUnavailableError, StoreUnfitError) as error:
+                    except (
+                        StoreUnavailableError,
+                        StoreUnfitError,
+                        ExecutorUnavailableError,
+                    ) as error:
                         if not outage:
                             self._tell(f"waiting: {error}")
                         outage = True

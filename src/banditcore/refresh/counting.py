@@ -141,8 +141,6 @@ def _changes(
                 view = bandit.reader.known(path)
                 half_life_s = None if view is None else view.version.half_life_s
                 memory.recorded[path] = Recorded(sign.digest, read[0], half_life_s)
-                if sign.version is not None and read[1] is not None:
-                    read = read[0], min(sign.version, read[1])
             yield path, read
 
 

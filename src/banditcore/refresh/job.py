@@ -159,6 +159,20 @@ class _Run:
         """Yield each segment with what became of it."""
         for segment, why in self._sums.failed.items():
             yield segment, Outcome("failed", why)
+        yield from self._begun(work, token, stopped)
+        for segment, placed in work.results(stopped):
+            if isinstance(placed, str):
+                yield segment, Outcome("failed", placed)
+            elif placed is None:
+                yield segment, Outcome("superseded")
+            else:
+                self._memory.drawn[segment] = Drawn(self._drawn[segment], *placed)
+                yield segment, Outcome("published")
+
+    def _begun(
+        self, work: Work, token: str, stopped: Callable[[], bool]
+    ) -> Iterator[tuple[str, Outcome]]:
+        """Submit what has to be drawn; yield the others."""
         unchanged: list[str] = []
         # A generator: slates of the first are drawn while the priors of the others are fitted.
         for segment, posterior in self._posteriors():
@@ -177,14 +191,6 @@ class _Run:
                 self._submit(work, token, segment, self._drawn[segment])
             else:
                 yield segment, Outcome("unchanged" if word == "OK" else "superseded")
-        for segment, placed in work.results(stopped):
-            if isinstance(placed, str):
-                yield segment, Outcome("failed", placed)
-            elif placed is None:
-                yield segment, Outcome("superseded")
-            else:
-                self._memory.drawn[segment] = Drawn(self._drawn[segment], *placed)
-                yield segment, Outcome("published")
 
     def _posteriors(self) -> Iterator[tuple[str, Posterior]]:
         def keeps(segment: str, posterior: Posterior) -> bool:

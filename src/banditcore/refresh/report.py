@@ -22,8 +22,8 @@ class RefreshReport:
     seconds : float
         How long it took.
     unchanged : tuple of str
-        Segments whose snapshot of before got the new version: their counts are the same, and drawing
-        again would not show. Only a `Refresher` has any.
+        Segments whose snapshot of before got the new version: their counts are the same, and to
+        draw again would not show. Only a `Refresher` has any.
     """
 
     published: tuple[str, ...]
