@@ -66,7 +66,8 @@ class Refresher:
     lease_s : float
         After how many seconds others take over from one that has died.
     on_report : callable, optional
-        Called with a `RefreshReport` after each refresh, from the thread that runs.
+        Called with a `RefreshReport` after each refresh that was not stopped, from the thread that
+        runs.
     on_notice : callable, optional
         Called with a sentence for people: who refreshes, outages and their end.
 
@@ -168,7 +169,7 @@ class Refresher:
             memory=self._memory,
             stopped=stopped,
         )
-        if self._on_report is not None:
+        if self._on_report is not None and not stopped():
             self._on_report(report)
         return report
 

@@ -123,25 +123,22 @@ def _changes(
         some = paths[first : first + _READ_AT_ONCE]
         # Before the counts: what changes between the two reads has another sign the next time.
         signs = dict(zip(some, bandit.reader.signs(some), strict=True))
-        changed = []
+        reads: dict[str, tuple[ArmCounts, int | None] | str] = {}
         for path, sign in signs.items():
             known = memory.recorded.get(path)
-            same = known is not None and sign is not None and known.sign == sign.digest
-            if known is not None and sign is not None and same and known.counts.as_of <= moment:
-                yield path, (faded(known.counts, moment, known.half_life_s), sign.version)
-                continue
-            if not same:
+            if known is None or sign is None or known.sign != sign.digest:
                 memory.forget(path)
-            changed.append(path)
-        for path, read in _read(bandit, changed, moment):
+            elif known.counts.as_of <= moment:  # else a clock went back: only the store can tell
+                reads[path] = faded(known.counts, moment, known.half_life_s), sign.version
+        for path, read in _read(bandit, [path for path in some if path not in reads], moment):
+            reads[path] = read
             sign = signs[path]
-            if isinstance(read, str):
-                memory.forget(path)
-            elif sign is not None:
+            if not isinstance(read, str) and sign is not None:
                 view = bandit.reader.known(path)
                 half_life_s = None if view is None else view.version.half_life_s
                 memory.recorded[path] = Recorded(sign.digest, read[0], half_life_s)
-            yield path, read
+        for path in some:  # always in the same order: that of the arms of their sum follows from it
+            yield path, reads[path]
 
 
 def _read(

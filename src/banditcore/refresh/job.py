@@ -179,7 +179,6 @@ class _Run:
             if segment in self._sums.failed:
                 continue
             if stopped():
-                self._memory.drawn.pop(segment, None)
                 yield segment, Outcome("failed", _STOPPED)
             elif self._holds(segment, posterior):
                 self._drawn[segment] = posterior
