@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
-import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from distributed import Client
 
 from banditcore.bandit import Bandit
 from banditcore.cli import main
@@ -21,6 +23,7 @@ from banditcore.refresh import Refresher, on_dask
 from banditcore.slate_format import decode
 from banditcore.store.connect import Store, connect
 from banditcore.store.publish import fetch
+from proxy import proxy_before
 from servers import running_server, wait_until
 
 SEGMENTS = ("", *(f"s{i}" for i in range(8)))
@@ -53,8 +56,6 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, P
             worker = ["--scheduler-file", str(address), "--nthreads", "1", *here]
             started.append(start("worker", *worker, "--nworkers", "2", "--nanny"))
             wait_until(lambda: log.read_text().count("Starting established") >= 2, "no workers")
-            import json
-
             yield json.loads(address.read_text())["address"], log
         finally:
             for process in reversed(started):
@@ -87,25 +88,28 @@ def test_a_refresher_works_on_a_cluster(store, scheduler):
     assert refresher.step().published == ("", "s3")
 
 
-def test_a_worker_that_dies_takes_no_segment_with_it(store, scheduler, monkeypatch):
-    """One of two is killed by a job; dask repeats its jobs on the other."""
-    from distributed import Client
+def test_workers_that_die_midway_take_no_segment_with_them(scheduler):
+    """SIGKILL for both when the first blob is on its way: dask begins their jobs again."""
+    with (
+        running_server() as server,
+        proxy_before(server.socket_path) as proxy,
+        connect(server.url) as store,
+        connect(proxy.url) as ours,
+        Client(scheduler[0], set_as_default=False) as client,
+    ):
+        recorded(store)
+        victims = list(client.run(os.getpid).values())
+        assert len(victims) == 2
 
-    bandit = recorded(store)
-    monkeypatch.setattr("banditcore.refresh.drawing.draw_and_publish", _die_once)
-    marker = scheduler[1].with_name("died")
-    monkeypatch.setenv("BANDITCORE_TEST_MARKER", str(marker))
-    with Client(scheduler[0], set_as_default=False) as client:
-        client.run(os.environ.__setitem__, "BANDITCORE_TEST_MARKER", str(marker))
-        client.upload_file(__file__)
-        report = bandit.refresh(executor=on_dask(scheduler[0]))
-    assert marker.exists()
-    assert report.published + tuple(report.failed) == SEGMENTS
-    assert report.failed == {}
+        def kill() -> None:
+            for victim in victims:
+                os.kill(victim, signal.SIGKILL)
 
-
-def _die_once(job):
-    raise NotImplementedError
+        proxy.before_next_request(b"_publish", kill)
+        report = Bandit("home", ours, prior=Prior(1, 1)).refresh(executor=on_dask(scheduler[0]))
+        assert (report.published, report.failed) == (SEGMENTS, {})
+        wait_until(lambda: len(client.run(os.getpid)) == 2, "no other workers")
+        assert not set(client.run(os.getpid).values()) & set(victims)
 
 
 def test_the_password_is_in_no_key_log_or_repr(scheduler):
@@ -162,8 +166,3 @@ def test_the_command_works_on_a_cluster(store, scheduler, capsys):
     assert main(arguments) == 0
     assert "9 segments published" in capsys.readouterr().out
     assert main([*arguments, "--workers", "2"]) == 2
-
-
-def test_a_factory_can_be_pickled_by_nobody_but_is_made_anew(scheduler):
-    with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
-        pickle.dumps(on_dask(scheduler[0]))
