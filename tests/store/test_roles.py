@@ -11,6 +11,7 @@ import pytest
 from banditcore import (
     Bandit,
     Recommender,
+    Refresher,
     Store,
     StoreError,
     StoreUnfitError,
@@ -82,6 +83,10 @@ def test_each_role_can_do_its_work_and_no_more(login: Callable[[str], Store]) ->
     bandit.add_arms("IN/m", ["c", "d"])
     assert bandit.retire("IN/m", ["d"]) == 1
     assert bandit.refresh().published == ("", "IN", "IN/m")
+    refresher = Refresher(bandit)
+    assert refresher.step().published == ("", "IN", "IN/m")
+    assert refresher.step().unchanged == ("", "IN", "IN/m")
+    refresher.release()
 
     reading = Bandit("home", login("reporting"))
     assert reading.counts("IN/m").arms == ("a", "b", "c")

@@ -66,7 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--dask",
         metavar="ADDRESS",
         help="work on the dask.distributed cluster with this scheduler, such as "
-        "tcp://10.0.0.1:8786",
+        "tcp://10.0.0.1:8786 (default: this machine)",
     )
 
 

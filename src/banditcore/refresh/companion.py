@@ -34,6 +34,9 @@ LEASE = "refresh"
 """The lease of the one who refreshes a bandit."""
 
 _JITTER = 0.1
+_LOOK_EVERY_S = 2.0
+"""How often one that stands by asks for the lease."""
+
 _RENEWALS = 4
 """In the time that the lease lasts, so that a slow one loses nothing."""
 
@@ -191,9 +194,9 @@ class Refresher:
 
     def _pause_s(self, report: RefreshReport | None, took_s: float) -> float:
         if report is None:
-            # No later than the lease of who works can run out, and not all at once.
-            left_s = min(self._lease.held_elsewhere_s, self._lease.ttl_s)
-            return max(left_s, 0.05) * random.uniform(0.8, 1.0)  # noqa: S311
+            # Soon enough for a lease that is given up, and not all at once.
+            left_s = min(self._lease.held_elsewhere_s, _LOOK_EVERY_S)
+            return max(left_s, _FIRST_PAUSE_S) * random.uniform(0.8, 1.0)  # noqa: S311
         period_s = self._every_s * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
         return max(period_s - took_s, 0.0)
 
