@@ -69,7 +69,9 @@ class BuildKernels(build_ext):
 
 # Direct draws; the race, for posteriors that are asked often; and a sum of exact probabilities.
 PARTS: dict[str, tuple[str, ...]] = {
+    "_packed": (),
     "_poisson_binomial": (),
+    "_user_keys": (),
     "_sampling": (
         "dispatch.cpp",
         "kernel_avx2.cpp",

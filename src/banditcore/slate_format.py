@@ -6,11 +6,13 @@ import struct
 import zlib
 from dataclasses import dataclass
 from typing import Any, NoReturn
+from weakref import WeakValueDictionary
 
 import msgpack  # type: ignore[import-untyped]  # msgpack ships no annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from banditcore._packed import PackedBank, PackedIds
 from banditcore.crc import changed_before
 from banditcore.errors import (
     BanditCoreError,
@@ -19,19 +21,21 @@ from banditcore.errors import (
     InvalidValueError,
     describe,
 )
-from banditcore.identifiers import MAX_ID_BYTES
-from banditcore.slates import SlateBank, Snapshot
+from banditcore.identifiers import MAX_ID_BYTES, check_bandit, check_segment
+from banditcore.slates import SlateBank, Snapshot, check_parameters
 
 __all__ = [
     "DEFAULT_MAX_BYTES",
     "HEADER_BYTES",
     "SCHEMA",
+    "PackedSnapshot",
     "SlateHeader",
     "decode",
     "decode_header",
     "encode",
     "encode_header",
     "restamped",
+    "unpack",
 ]
 
 HEADER_BYTES = 32
@@ -66,6 +70,37 @@ class SlateHeader:
     version: int
     length: int
     checksum: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedSnapshot:
+    """A blob's snapshot as it lies there, every part of it checked. Immutable.
+
+    Parameters
+    ----------
+    bandit, segment : str
+        Whose snapshot this is.
+    header : SlateHeader
+        Of its blob.
+    arms : PackedIds
+        (n,) arm ids. One object for all snapshots in use whose arms are the same, in one order.
+    alpha, beta : (n,) float64
+        The posterior of each arm.
+    bank : PackedBank
+        Slates over these arms.
+    """
+
+    bandit: str
+    segment: str
+    header: SlateHeader
+    arms: PackedIds
+    alpha: NDArray[np.float64]
+    beta: NDArray[np.float64]
+    bank: PackedBank
+
+
+# The arms of segments are often the same, and those of a segment's next version nearly always.
+_ARMS_IN_USE: WeakValueDictionary[tuple[bytes, bytes], PackedIds] = WeakValueDictionary()
 
 
 def encode(snapshot: Snapshot, *, max_bytes: int = DEFAULT_MAX_BYTES) -> bytes:
@@ -186,6 +221,28 @@ def decode_header(first: bytes | bytearray | memoryview) -> SlateHeader:
 def decode(blob: bytes | bytearray | memoryview, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Snapshot:
     """Return the snapshot in `blob`, every part of it checked.
 
+    Parameters and errors are those of `unpack`.
+    """
+    found = unpack(blob, max_bytes=max_bytes)
+    indices = found.bank.slates
+    slates = indices.astype(np.int64)
+    slates[indices == np.iinfo(indices.dtype).max] = -1
+    return Snapshot(
+        found.bandit,
+        found.segment,
+        found.header.version,
+        tuple(found.arms),
+        found.alpha,
+        found.beta,
+        SlateBank(slates),
+    )
+
+
+def unpack(
+    blob: bytes | bytearray | memoryview, *, max_bytes: int = DEFAULT_MAX_BYTES
+) -> PackedSnapshot:
+    """Return what is in `blob`, checked but not unfolded: what a serving process keeps of it.
+
     Size, magic, schema, length and checksum come before anything is parsed.
 
     Parameters
@@ -208,13 +265,13 @@ def decode(blob: bytes | bytearray | memoryview, *, max_bytes: int = DEFAULT_MAX
     header = decode_header(data)
     if header.length != len(data):
         _refuse("length", len(data), f"the header says {header.length} bytes")
-    checksum = zlib.crc32(data[HEADER_BYTES:], zlib.crc32(data[:_CHECKED]))
+    checksum = zlib.crc32(memoryview(data)[HEADER_BYTES:], zlib.crc32(data[:_CHECKED]))
     if checksum != header.checksum:
         _refuse("checksum", f"{checksum:#010x}", f"the header says {header.checksum:#010x}")
-    return _parse(data, header.version)
+    return _parse(data, header)
 
 
-def _parse(data: bytes, version: int) -> Snapshot:
+def _parse(data: bytes, header: SlateHeader) -> PackedSnapshot:
     reader = _Reader(data)
     (metadata_length,) = _METADATA_LENGTH.unpack(reader.take("metadata", _METADATA_LENGTH.size))
     if metadata_length > _MAX_METADATA_BYTES:
@@ -230,26 +287,42 @@ def _parse(data: bytes, version: int) -> Snapshot:
         _refuse("bank shape", (slates, depth), f"it does not fit {n_arms} arms")
     alpha = reader.array("alpha", np.dtype("<f8"), n_arms)
     beta = reader.array("beta", np.dtype("<f8"), n_arms)
-    ends = reader.array("arm id ends", _WIDE, n_arms)
+    ends = reader.take("arm id ends", n_arms * _WIDE.itemsize)
+    reader.align()
     ids = reader.take("arm ids", metadata["id_bytes"])
     reader.align()
     indices = reader.array("bank", index_type, slates * depth)
     reader.finish()
-    arms = _arm_ids(ends, ids)
-    bank = indices.astype(np.int64)
-    bank[indices == np.iinfo(index_type).max] = -1
+    arms = _packed_ids(ends, ids)
     try:
-        return Snapshot(
-            metadata["bandit"],
-            metadata["segment"],
-            version,
+        bank = PackedBank(arms, indices.reshape(slates, depth))
+    except ValueError as error:
+        raise CorruptDataError(f"slate blob refused, bank check: {error}") from error
+    try:
+        return PackedSnapshot(
+            check_bandit(metadata["bandit"]),
+            check_segment(metadata["segment"]),
+            header,
             arms,
-            alpha,
-            beta,
-            SlateBank(bank.reshape(slates, depth)),
+            check_parameters("alpha", alpha, n_arms),
+            check_parameters("beta", beta, n_arms),
+            bank,
         )
     except BanditCoreError as error:
         raise CorruptDataError(f"slate blob refused, content check: {error}") from error
+
+
+def _packed_ids(ends: bytes, ids: bytes) -> PackedIds:
+    known = _ARMS_IN_USE.get((ends, ids))
+    if known is not None:
+        return known
+    stops = np.frombuffer(ends, _WIDE).astype(np.uint32, copy=False)
+    try:
+        made = PackedIds(stops, ids, MAX_ID_BYTES)
+    except ValueError as error:  # that of text which is no UTF-8 is one too
+        raise CorruptDataError(f"slate blob refused, arm id check: {error}") from error
+    _ARMS_IN_USE[ends, ids] = made
+    return made
 
 
 class _Reader:
@@ -273,7 +346,7 @@ class _Reader:
     def array(self, part: str, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
         found = np.frombuffer(self.take(part, count * dtype.itemsize), dtype)
         self.align()
-        return found
+        return found.astype(dtype.newbyteorder("="), copy=False)
 
     def finish(self) -> None:
         if self._at != len(self._data):
@@ -317,21 +390,6 @@ def _distinct_keys(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
 
 def _no_extension(code: int, _data: bytes) -> NoReturn:
     raise ValueError(describe("extension type", code, "none are allowed"))
-
-
-def _arm_ids(ends: NDArray[np.uint32], ids: bytes) -> list[str]:
-    stops = ends.tolist()
-    if (stops[-1] if stops else 0) != len(ids):
-        _refuse("arm id ends", stops[-1:], f"the last one is the {len(ids)} bytes of all ids")
-    starts = [0, *stops][:-1]
-    # Ends are checked before they are used: an end that steps back would alias other ids.
-    for start, stop in zip(starts, stops, strict=True):
-        if not 1 <= stop - start <= MAX_ID_BYTES:
-            _refuse("arm id ends", (start, stop), f"an id has 1 to {MAX_ID_BYTES} bytes")
-    try:
-        return [ids[start:stop].decode() for start, stop in zip(starts, stops, strict=True)]
-    except UnicodeDecodeError as error:
-        raise CorruptDataError(f"slate blob refused, arm id check: {error}") from error
 
 
 def _index_type(n_arms: int) -> np.dtype[Any]:

@@ -17,7 +17,14 @@ from banditcore.sampling import MAX_PARAMETER, MIN_PARAMETER, thompson_topk
 if TYPE_CHECKING:
     from banditcore.sampling import Seed
 
-__all__ = ["DEFAULT_DEPTH", "DEFAULT_SLATES", "SlateBank", "Snapshot", "draw_bank"]
+__all__ = [
+    "DEFAULT_DEPTH",
+    "DEFAULT_SLATES",
+    "SlateBank",
+    "Snapshot",
+    "check_parameters",
+    "draw_bank",
+]
 
 DEFAULT_SLATES = 256
 """Slates in a bank. A propensity counted over them is a multiple of 1/256."""
@@ -125,8 +132,8 @@ class Snapshot:
         object.__setattr__(self, "version", _check_version(version))
         checked = _check_arms(arms)
         object.__setattr__(self, "arms", checked)
-        object.__setattr__(self, "alpha", _check_parameters("alpha", alpha, len(checked)))
-        object.__setattr__(self, "beta", _check_parameters("beta", beta, len(checked)))
+        object.__setattr__(self, "alpha", check_parameters("alpha", alpha, len(checked)))
+        object.__setattr__(self, "beta", check_parameters("beta", beta, len(checked)))
         _check_bank(bank, len(checked))
         object.__setattr__(self, "bank", bank)
 
@@ -245,7 +252,8 @@ def _check_arms(arms: Sequence[str]) -> tuple[str, ...]:
 _ALWAYS_FITS = MAX_ID_BYTES // _MAX_UTF8_WIDTH
 
 
-def _check_parameters(name: str, given: ArrayLike, n_arms: int) -> NDArray[np.float64]:
+def check_parameters(name: str, given: ArrayLike, n_arms: int) -> NDArray[np.float64]:
+    """Return a copy of one side of a posterior that nobody can change, or raise."""
     column = np.array(given, dtype=np.float64)  # a copy: nobody else can change it
     if column.shape != (n_arms,):
         raise InvalidValueError(

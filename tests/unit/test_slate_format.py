@@ -278,22 +278,25 @@ WRONG = {
     "deeper than the arms": (meta(depth=3), "bank shape check"),
     "wide indices for few arms": (meta(index_bytes=4), "index_bytes check"),
     "id bytes past the end": (meta(id_bytes=100), "size of arm ids check"),
-    "id bytes that the ends leave": (meta(id_bytes=4), "arm id ends check"),
+    "id bytes that the ends leave": (meta(id_bytes=4), "arm id check"),
     "alpha zero": (put(104, bytes(8)), "content check.*alpha"),
     "alpha not a number": (put(104, NAN), "content check.*alpha"),
     "alpha infinite": (put(104, INF), "content check.*alpha"),
     "alpha below the sampler's range": (put(104, struct.pack("<d", 1e-101)), "content.*alpha"),
     "beta negative": (put(128, struct.pack("<d", -1.0)), "content check.*beta"),
-    "an end past the ids": (put(140, struct.pack("<I", 4)), "arm id ends check"),
-    "an end that steps back": (put(136, struct.pack("<II", 5, 3)), "arm id ends check"),
-    "an id of no bytes": (put(136, struct.pack("<II", 0, 3)), "arm id ends check"),
+    "an end past the ids": (put(140, struct.pack("<I", 4)), "arm id check"),
+    "an end that steps back": (put(136, struct.pack("<II", 5, 3)), "arm id check"),
+    "an id of no bytes": (put(136, struct.pack("<II", 0, 3)), "arm id check"),
     "an id cut inside a character": (put(136, struct.pack("<I", 2)), "arm id check"),
     "padding not zeros": (put(147, b"\1"), "padding check"),
     "last padding not zeros": (put(167, b"\1"), "padding check"),
-    "an index past the arms": (put(152, struct.pack("<H", 2)), "content check"),
-    "an index just below all ones": (put(152, struct.pack("<H", 65534)), "content check"),
-    "an arm twice in a slate": (put(152, struct.pack("<HH", 1, 1)), "content check"),
-    "an arm after the padding": (put(152, struct.pack("<HH", 65535, 1)), "content check"),
+    "an index past the arms": (put(152, struct.pack("<H", 2)), "bank check.*beyond"),
+    "an index just below all ones": (
+        put(152, struct.pack("<H", 65534)),
+        "bank check.*beyond",
+    ),
+    "an arm twice in a slate": (put(152, struct.pack("<HH", 1, 1)), "bank check.*twice"),
+    "an arm after the padding": (put(152, struct.pack("<HH", 65535, 1)), "bank check.*goes on"),
 }
 
 
@@ -313,7 +316,7 @@ def test_an_id_twice_is_refused() -> None:
     given = Snapshot("b", "", 1, ["a", "b"], [1, 1], [1, 1], SlateBank([[0]]))
     blob = encode(given)
     at = blob.index(b"ab\0\0")
-    with pytest.raises(CorruptDataError, match=r"content check.*once"):
+    with pytest.raises(CorruptDataError, match=r"arm id check.*twice"):
         decode(sealed(blob[:at] + b"aa" + blob[at + 2 :]))
 
 
@@ -326,7 +329,7 @@ def test_an_id_may_have_256_bytes_and_no_more() -> None:
     longer = longer.replace(b"\xcd\1\0", b"\xcd\1\1")  # id_bytes
     at = longer.index(b"x" * 256)
     longer = sealed(longer[:at] + b"x" * 257 + bytes(7) + longer[at + 256 :])
-    with pytest.raises(CorruptDataError, match="arm id ends check"):
+    with pytest.raises(CorruptDataError, match="arm id check"):
         decode(longer)
 
 

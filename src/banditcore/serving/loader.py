@@ -11,7 +11,7 @@ from banditcore.errors import CorruptDataError, StoreUnavailableError, describe
 from banditcore.events import MAX_AHEAD_S
 from banditcore.segments import with_ancestors
 from banditcore.serving.rung import Rung, climb
-from banditcore.slate_format import SlateHeader, decode, decode_header
+from banditcore.slate_format import SlateHeader, decode_header, unpack
 from banditcore.store import publish
 from banditcore.store.publish import Published
 
@@ -51,6 +51,8 @@ class SnapshotLoader:
         Seconds until a snapshot no longer counts as fresh.
     max_blob_bytes : int
         A longer blob is rejected unread.
+    live : bool
+        Whether requests will be drawn anew: rungs are then prepared for that.
 
     Attributes
     ----------
@@ -69,6 +71,7 @@ class SnapshotLoader:
         *,
         max_age: float,
         max_blob_bytes: int,
+        live: bool = False,
     ) -> None:
         self.rungs: Mapping[str, Rung] = {}
         self.rejected: Mapping[str, str] = MappingProxyType({})
@@ -76,6 +79,7 @@ class SnapshotLoader:
         self._watched = watched
         self._max_age = max_age
         self._max_blob_bytes = max_blob_bytes
+        self._live = live
 
     def reload(self) -> tuple[str, ...]:
         """Fetch what changed and return its segments.
@@ -147,16 +151,15 @@ class SnapshotLoader:
             if not blob:  # withdrawn since its header was read
                 continue
             try:
-                snapshot = decode(_usable(blob), max_bytes=self._max_blob_bytes)
-                header = decode_header(_usable(blob))
+                snapshot = unpack(_usable(blob), max_bytes=self._max_blob_bytes)
             except (CorruptDataError, StoreUnavailableError) as error:
                 rejected[segment] = str(error)
                 continue
             whose = (snapshot.bandit, snapshot.segment)
             if whose != (self._bandit.name, segment):
                 rejected[segment] = describe("blob's owner", whose, "another's blob is here")
-            elif self._is_news(segment, header):
-                built[segment] = Rung(snapshot, header.checksum)
+            elif self._is_news(segment, snapshot.header):
+                built[segment] = Rung(snapshot, live=self._live)
         return built
 
     def _let_go(self, published: set[str]) -> None:

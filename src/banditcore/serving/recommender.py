@@ -8,42 +8,49 @@ import time
 import weakref
 from collections.abc import Iterable, Mapping
 from itertools import filterfalse, islice
-from math import isfinite, isinf
-from random import Random
 from types import TracebackType
 
 from banditcore.arrays import positive_int
-from banditcore.errors import (
-    InvalidTypeError,
-    InvalidValueError,
-    NotReadyError,
-    describe,
+from banditcore.errors import InvalidTypeError, NotReadyError, describe
+from banditcore.identifiers import check_segment
+from banditcore.serving.arguments import (
+    NOTHING,
+    check_arms_of_default,
+    check_excluded,
+    check_excluded_of_many,
+    check_k,
+    check_mode,
+    check_now,
+    check_seconds,
+    check_segments,
+    check_segments_of_many,
+    check_user,
+    check_users,
 )
-from banditcore.identifiers import check_arm, check_segment
-from banditcore.segments import with_ancestors
+from banditcore.serving.batch import choose_for_users, of_places
+from banditcore.serving.chance import random_key
 from banditcore.serving.loader import PublishedBandit, SnapshotLoader
 from banditcore.serving.recommendation import DEFAULT_SOURCE, Recommendation
+from banditcore.serving.recommendations import Origin, Recommendations
 from banditcore.serving.rung import climb
+from banditcore.serving.warming import exercise
 from banditcore.slate_format import DEFAULT_MAX_BYTES
 
 __all__ = ["Recommender"]
 
-_MOST_ARMS = 2**31
-_NOTHING: frozenset[str] = frozenset()
+_COMMON_K = 1 << 16
+_BUCKETS = 2**64 - 1
 _NO_EXCLUSIONS: tuple[str, ...] = ()
 _AS_PROMISED: tuple[str, ...] = ()
 _STALE = ("stale",)
 _DEFAULTED = ("default",)
 
-# An instance of our own: a service that seeds the global one in every worker would otherwise
-# serve the same rows from all of them. random() is one C call, so threads share it safely.
-_RANDOM = Random()  # noqa: S311  # chooses a slate, guards no secret
+_NOWHERE = Origin(DEFAULT_SOURCE, None, None, _DEFAULTED, None)
 
 _RECOMMENDERS: weakref.WeakSet[Recommender] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    _RANDOM.seed()
     for recommender in _RECOMMENDERS:
         # A thread that was reloading is not in the child, so its lock would never be let go. What
         # it was doing does no harm: each segment's snapshot is swapped whole.
@@ -82,6 +89,10 @@ class Recommender:
         Seconds that a user keeps the same slate, > 0.
     max_blob_bytes : int
         A longer blob is rejected unread.
+    mode : "bank" or "live"
+        Where slates come from: a row of the published bank for each request, or a new draw from
+        the published posterior. Live samplers are built while a snapshot is loaded, and take some
+        microsecond and 350 bytes an arm.
 
     Raises
     ------
@@ -99,17 +110,19 @@ class Recommender:
         default: Iterable[str] = (),
         sticky_s: float = 3600.0,
         max_blob_bytes: int = DEFAULT_MAX_BYTES,
+        mode: str = "bank",
     ) -> None:
-        self.budget = _check_seconds("budget", budget)
-        self.max_age = _check_seconds("max_age", max_age, endless=True)
-        self._sticky_s = _check_seconds("sticky_s", sticky_s)
-        self._default = _check_default(default)
+        self.budget = check_seconds("budget", budget)
+        self.max_age = check_seconds("max_age", max_age, endless=True)
+        self._sticky_s = check_seconds("sticky_s", sticky_s)
+        self._default = check_arms_of_default(default)
         self._bandit = _check_bandit(bandit)
         self._loader = SnapshotLoader(
             bandit,
-            None if segments is None else _check_segments(segments),
+            None if segments is None else check_segments(segments),
             max_age=self.max_age,
             max_blob_bytes=positive_int("max_blob_bytes", max_blob_bytes),
+            live=check_mode(mode),
         )
         self._ready = False
         self._closed = False
@@ -210,7 +223,7 @@ class Recommender:
             How many arms.
         user : str or None
             Not empty. The same user gets the same slate for `sticky_s` seconds, in every process
-            that holds the same snapshot. None draws a slate at random.
+            that holds the same snapshot, in either mode. None draws a slate at random.
         exclude : iterable of str
             Arm ids that must not be shown; unknown ones do no harm.
         now : float or None
@@ -229,39 +242,101 @@ class Recommender:
         NotReadyError
             Nothing was ever loaded and there is no `default`, or this recommender is closed.
         """
-        if k.__class__ is not int or not 0 < k < _MOST_ARMS:
-            k = min(positive_int("k", k), _MOST_ARMS)
-        excluded = _NOTHING if exclude is _NO_EXCLUSIONS else _check_excluded(exclude)
-        moment = time.time() if now is None else _check_now(now)
-        key = None if user is None else _check_user(user)
+        if k.__class__ is not int or not 0 < k < _COMMON_K:
+            k = check_k(k)
+        excluded = NOTHING if exclude is _NO_EXCLUSIONS else check_excluded(exclude)
+        moment = time.time() if now is None else check_now(now)
+        if user is not None and (user.__class__ is not str or not user):
+            check_user(user)
         degraded = _AS_PROMISED
         rungs = self._loader.rungs
         rung = rungs.get(segment) if segment.__class__ is str else None
-        if rung is None or not rung.rows or moment - rung.as_of > self.max_age:
+        if rung is None or not rung.servable or moment - rung.as_of > self.max_age:
             rung, stale = climb(rungs, check_segment(segment), moment, self.max_age)
             if rung is None:
                 return self._from_default(k, excluded)
             if stale:
                 degraded = _STALE
-        rows = rung.rows
-        if key is None:
-            seed = None
-            row = rows[int(_RANDOM.random() * len(rows))]
+        if user is None:
+            key = random_key()
         else:
-            seed = rung.user_key(key, int(moment // self._sticky_s))
-            row = rows[seed % len(rows)]
-        arms = tuple(islice(filterfalse(excluded.__contains__, row), k)) if excluded else row[:k]
-        if len(arms) < k:
-            arms = rung.top_up(arms, k, excluded, seed)
+            key = rung.users.key(user, int(moment // self._sticky_s) & _BUCKETS)
+        policy = rung.policy
         age = moment - rung.as_of
         return Recommendation(
-            arms,
+            policy.choose(k, excluded, key),
             rung.segment,
             rung.version,
             max(0.0, age),  # the store's clock may run ahead of ours
             degraded,
-            (rung, k, excluded),
+            (policy, k, excluded),
         )
+
+    def recommend_many(
+        self,
+        segments: str | Iterable[str],
+        users: Iterable[str | None],
+        k: int = 10,
+        *,
+        exclude: Iterable[str] | Iterable[Iterable[str] | None] | None = None,
+        now: float | None = None,
+    ) -> Recommendations:
+        """Return up to k arms for each of many users, from local memory.
+
+        Every known user's answer is the one that `recommend` gives.
+
+        Parameters
+        ----------
+        segments : str or iterable of str
+            The segment of all of them, or one for each.
+        users : iterable of (str or None)
+            None draws a slate at random.
+        k : int, >= 1
+            How many arms each.
+        exclude : iterable of str, or iterable of (iterable of str, or None), or None
+            Arm ids that nobody must be shown; or for each user those that this one must not be.
+        now : float or None
+            The moment of the request in seconds since 1970; None reads the clock.
+
+        Returns
+        -------
+        Recommendations
+            A sequence of one `Recommendation` a user; its `arms` has all slates at once.
+
+        Raises
+        ------
+        InvalidTypeError, InvalidValueError, NotReadyError
+            As for `recommend`; also if lengths differ.
+        """
+        k = check_k(k)
+        people = check_users(users)
+        groups = check_segments_of_many(segments, len(people))
+        excluded = check_excluded_of_many(exclude, len(people))
+        moment = time.time() if now is None else check_now(now)
+        rungs = self._loader.rungs
+        bucket = int(moment // self._sticky_s) & _BUCKETS
+        arms: list[tuple[str, ...]] = [()] * len(people)
+        origins = [_NOWHERE] * len(people)
+        for segment, places in groups.items():
+            rung, stale = climb(rungs, segment, moment, self.max_age)
+            if rung is None:
+                for place in places:
+                    out = excluded[place] if isinstance(excluded, list) else excluded
+                    arms[place] = self._from_default(k, out).arms
+                continue
+            age = max(0.0, moment - rung.as_of)
+            degraded = _STALE if stale else _AS_PROMISED
+            origin = Origin(rung.segment, rung.version, age, degraded, rung.policy)
+            if len(groups) == 1:
+                arms = choose_for_users(rung, people, bucket, k, excluded)
+                origins = [origin] * len(people)
+                break
+            members = [people[place] for place in places]
+            found = choose_for_users(rung, members, bucket, k, of_places(excluded, places))
+            for place, chosen in zip(places, found, strict=True):
+                arms[place] = chosen
+                origins[place] = origin
+        return Recommendations(arms, origins, k, excluded)
 
     def close(self) -> None:
         """Let go of all snapshots. May be called again; the store stays open."""
@@ -283,9 +358,10 @@ class Recommender:
     def _exercise(self) -> bool:
         """Pay what only a first call costs; tell whether there is a snapshot to answer from."""
         for rung in self._loader.rungs.values():
-            if rung.rows:
-                self.recommend(rung.segment, 1, user="warm-up", exclude=rung.rows[0][:1])
-                rung.top_up((), 1, _NOTHING, None)
+            if rung.servable:
+                exercise(rung)
+                self.recommend(rung.segment, 1, user="warm-up", exclude=["warm-up"])
+                self.recommend_many(rung.segment, ["warm-up", None], 1)
                 return True
         return False
 
@@ -296,63 +372,3 @@ def _check_bandit(bandit: PublishedBandit) -> PublishedBandit:
             describe("bandit", bandit, "a Bandit is needed: Recommender(Bandit(name, store))")
         )
     return bandit
-
-
-def _check_excluded(exclude: Iterable[str]) -> frozenset[str]:
-    if isinstance(exclude, (str, bytes)):
-        raise InvalidTypeError(describe("exclude", exclude, "a set of arm ids, not one string"))
-    try:
-        # A copy, unless it cannot change: propensities are counted later, over the same ids.
-        excluded = frozenset(exclude)
-        "".join(excluded)  # the quickest way to see that all are strings
-    except TypeError as error:
-        raise InvalidTypeError(
-            describe("exclude", exclude, "an iterable of arm ids, each a str")
-        ) from error
-    return excluded
-
-
-def _check_now(now: float) -> float:
-    if isinstance(now, bool) or not isinstance(now, (int, float)):
-        raise InvalidTypeError(describe("now", now, "seconds since 1970, a number"))
-    if not isfinite(now):
-        raise InvalidValueError(describe("now", now, "seconds since 1970, finite"))
-    return float(now)
-
-
-def _check_user(user: str) -> str:
-    if not isinstance(user, str):
-        raise InvalidTypeError(describe("user", user, "a str; None for an unknown user"))
-    if not user:
-        raise InvalidValueError(
-            describe("user", user, "not empty, or all unknown users share a slate: use None")
-        )
-    return user
-
-
-def _check_default(default: Iterable[str]) -> tuple[str, ...]:
-    arms = tuple(check_arm(arm) for arm in _each("default", default, "arm ids"))
-    if len(set(arms)) != len(arms):
-        raise InvalidValueError(describe("default", arms, "each arm may stand here once"))
-    return arms
-
-
-def _check_segments(segments: Iterable[str]) -> list[str]:
-    return with_ancestors(
-        [check_segment(path) for path in _each("segments", segments, "segment paths")]
-    )
-
-
-def _each(name: str, given: Iterable[str], what: str) -> Iterable[str]:
-    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
-        raise InvalidTypeError(describe(name, given, f"an iterable of {what}, not one of them"))
-    return given
-
-
-def _check_seconds(name: str, value: float, *, endless: bool = False) -> float:
-    remedy = f"seconds, a number above 0{', or inf' if endless else ''}"
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidTypeError(describe(name, value, remedy))
-    if not value > 0 or (isinf(value) and not endless):
-        raise InvalidValueError(describe(name, value, remedy))
-    return float(value)

@@ -4,19 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import blake2b
-from itertools import filterfalse, islice
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from banditcore.sampling import thompson_topk
+from banditcore._user_keys import UserKeys
 from banditcore.segments import lineage
-from banditcore.slates import Snapshot
+from banditcore.serving.arguments import Exclusions
+from banditcore.serving.bank import BankPolicy
+from banditcore.serving.draws import PosteriorDraws
+from banditcore.serving.live import LivePolicy
+from banditcore.slate_format import PackedSnapshot, SlateHeader
 
-__all__ = ["Rung", "climb"]
+__all__ = ["Policy", "Rung", "climb"]
 
 _US_PER_S = 1e6
-_SALT_BYTES = 32
+_SALT_BYTES = 16
+
+
+class Policy(Protocol):
+    """How a rung chooses: by a key of 64 random bits, and by nothing else."""
+
+    def choose(self, k: int, excluded: frozenset[str], key: int) -> tuple[str, ...]:
+        """Return up to k arms."""
+
+    def choose_many(
+        self, k: int, excluded: Exclusions, keys: NDArray[np.uint64]
+    ) -> list[tuple[str, ...]]:
+        """Return `choose` of every key."""
+
+    def propensities(
+        self, arms: tuple[str, ...], k: int, excluded: frozenset[str]
+    ) -> NDArray[np.float64]:
+        """Return the probability of each of `arms` at its position, NaN where it is not known."""
 
 
 class Rung:
@@ -24,117 +45,74 @@ class Rung:
 
     Parameters
     ----------
-    snapshot : Snapshot
+    snapshot : PackedSnapshot
         What was published.
-    checksum : int
-        Of its blob: tells a blob that was replaced without a new version.
+    live : bool
+        Whether requests are drawn anew, instead of from the bank.
 
     Attributes
     ----------
     segment : str
     version, checksum : int
+        The checksum tells a blob that was replaced without a new version.
+    length : int
+        Of its blob, in bytes.
     as_of : float
         `version` in seconds since 1970.
-    rows : tuple of tuples of str
-        The bank as arm ids. Empty when the segment has no arms.
-    arms : tuple of str
-        (n,) arm ids; a posterior index is a place in it.
+    snapshot : PackedSnapshot
+        Of this version, or of an older one of which everything else is the same.
+    servable : bool
+        False for a segment without arms.
+    draws : PosteriorDraws
+        From its posterior.
+    policy : Policy
+        How it chooses, if it is servable.
+    users : UserKeys
+        Keys of users, the same in every process that serves this bandit and segment.
     """
 
     __slots__ = (
-        "_alpha",
-        "_beta",
-        "_index",
-        "_salt",
-        "arms",
         "as_of",
         "checksum",
-        "rows",
+        "draws",
+        "length",
+        "policy",
         "segment",
+        "servable",
+        "snapshot",
+        "users",
         "version",
     )
 
-    def __init__(self, snapshot: Snapshot, checksum: int) -> None:
+    policy: Policy
+
+    def __init__(self, snapshot: PackedSnapshot, *, live: bool = False) -> None:
         self.segment = snapshot.segment
-        self.version = snapshot.version
-        self.checksum = checksum
-        self.as_of = snapshot.version / _US_PER_S
-        self.arms = snapshot.arms
-        # Ids, not indices: a request then copies strings and touches no array.
-        self.rows = tuple(
-            tuple(self.arms[index] for index in row if index >= 0)
-            for row in snapshot.bank.slates.tolist()
+        self.snapshot = snapshot
+        arms = snapshot.arms
+        self.servable = len(arms) > 0
+        self.draws = PosteriorDraws(
+            arms, snapshot.alpha, snapshot.beta, prepared=live and self.servable
         )
-        self._index = {arm: index for index, arm in enumerate(self.arms)}
-        self._alpha = snapshot.alpha
-        self._beta = snapshot.beta
+        self.policy = LivePolicy(self.draws) if live else BankPolicy(snapshot.bank, self.draws)
+        # The salt makes a user's choices in two bandits independent.
         owner = f"{snapshot.bandit}\0{snapshot.segment}".encode()
-        self._salt = blake2b(owner, digest_size=_SALT_BYTES).digest()
+        self.users = UserKeys(blake2b(owner, digest_size=_SALT_BYTES).digest())
+        self._stamp(snapshot.header)
 
-    def user_key(self, user: str, bucket: int) -> int:
-        """Return 64 bits that depend on user, time bucket, bandit and segment, and nothing else.
+    def restamped(self, header: SlateHeader) -> Rung:
+        """Return the same rung with another version: its counts were found unchanged."""
+        other = object.__new__(Rung)
+        for name in ("draws", "policy", "segment", "servable", "snapshot", "users"):
+            setattr(other, name, getattr(self, name))
+        other._stamp(header)
+        return other
 
-        The same in every process, unlike ``hash``. The salt makes a user's rows in two bandits
-        independent.
-        """
-        text = f"{bucket}\0{user}".encode(errors="surrogatepass")
-        return int.from_bytes(blake2b(text, digest_size=8, key=self._salt).digest(), "little")
-
-    def top_up(
-        self, arms: tuple[str, ...], k: int, excluded: frozenset[str], seed: int | None
-    ) -> tuple[str, ...]:
-        """Return `arms` filled up to k by live sampling from the arms that are left.
-
-        Shorter than k when they run out.
-        """
-        index = self._index
-        used = [index[arm] for arm in arms]
-        used += [index[arm] for arm in excluded if arm in index]
-        room = min(k - len(arms), len(index) - len(used))
-        if room <= 0:
-            return arms
-        # Drawn in the requesting thread: starting others costs more than one decision.
-        drawn = thompson_topk(
-            self._alpha,
-            self._beta,
-            room,
-            exclude=np.array(used, dtype=np.int64) if used else None,
-            seed=seed,
-            threads=1,
-        )
-        return arms + tuple(self.arms[index] for index in drawn.tolist())
-
-    def propensities(
-        self, arms: tuple[str, ...], k: int, excluded: frozenset[str]
-    ) -> NDArray[np.float64]:
-        """Return the share of bank rows that, filtered, have each arm at its position.
-
-        Parameters
-        ----------
-        arms : tuple of str
-            The answer, best first.
-        k : int
-            What was asked for.
-        excluded : frozenset of str
-            What was filtered out.
-
-        Returns
-        -------
-        (len(arms),) float64
-            NaN from the first position that some row is too short to fill: live sampling has a
-            part in the choice there, and a count over the bank would be too low.
-        """
-        shares = np.zeros(len(arms))
-        depth = len(arms)
-        for row in self.rows:
-            filtered = tuple(islice(filterfalse(excluded.__contains__, row), k))
-            depth = min(depth, len(filtered))
-            for position, (arm, here) in enumerate(zip(arms, filtered, strict=False)):
-                if arm == here:
-                    shares[position] += 1.0
-        shares /= max(len(self.rows), 1)
-        shares[depth:] = np.nan
-        return shares
+    def _stamp(self, header: SlateHeader) -> None:
+        self.version = header.version
+        self.checksum = header.checksum
+        self.length = header.length
+        self.as_of = header.version / _US_PER_S
 
 
 def climb(
@@ -148,7 +126,7 @@ def climb(
     nearest: Rung | None = None
     for step in lineage(segment):
         rung = rungs.get(step)
-        if rung is None or not rung.rows:
+        if rung is None or not rung.servable:
             continue
         if now - rung.as_of <= max_age:
             return rung, False

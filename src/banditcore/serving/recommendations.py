@@ -1,0 +1,62 @@
+"""The answers to a batch of requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, overload
+
+from banditcore.serving.arguments import Exclusions
+from banditcore.serving.recommendation import Recommendation
+from banditcore.serving.rung import Policy
+
+__all__ = ["Origin", "Recommendations"]
+
+
+class Origin(NamedTuple):
+    """Where answers came from: the fields of `Recommendation` that those of a rung share."""
+
+    source: str
+    version: int | None
+    age: float | None
+    degraded: tuple[str, ...]
+    policy: Policy | None
+
+
+class Recommendations(Sequence[Recommendation]):
+    """One `Recommendation` a user, in the order of the request. Immutable.
+
+    A `Recommendation` is made when it is asked for; `arms` has all slates at once.
+
+    Attributes
+    ----------
+    arms : list of tuples of str
+        The arms of every answer.
+    """
+
+    __slots__ = ("_excluded", "_k", "_origins", "arms")
+
+    def __init__(
+        self, arms: list[tuple[str, ...]], origins: list[Origin], k: int, excluded: Exclusions
+    ) -> None:
+        self.arms = arms
+        self._origins = origins
+        self._k = k
+        self._excluded = excluded
+
+    def __len__(self) -> int:
+        return len(self.arms)
+
+    @overload
+    def __getitem__(self, place: int) -> Recommendation: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Recommendation]: ...
+    def __getitem__(self, place: int | slice) -> Recommendation | list[Recommendation]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        source, version, age, degraded, policy = self._origins[place]
+        excluded = self._excluded[place] if isinstance(self._excluded, list) else self._excluded
+        made = None if policy is None else (policy, self._k, excluded)
+        return Recommendation(self.arms[place], source, version, age, degraded, made)
+
+    def __repr__(self) -> str:
+        return f"<Recommendations for {len(self)} users>"
