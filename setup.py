@@ -69,6 +69,7 @@ class BuildKernels(build_ext):
 
 # Direct draws; the race, for posteriors that are asked often; and a sum of exact probabilities.
 PARTS: dict[str, tuple[str, ...]] = {
+    "_answer": (),
     "_packed": (),
     "_poisson_binomial": (),
     "_user_keys": (),

@@ -1,8 +1,10 @@
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Self, final, overload
 
 import numpy as np
 from numpy.typing import NDArray
+
+def frozen_ids(ids: Iterable[str]) -> frozenset[str]: ...
 
 @final
 class PackedIds:
@@ -22,6 +24,7 @@ class PackedIds:
     def find(self, arm: str) -> int: ...
     def places(self, arms: Collection[str]) -> NDArray[np.int32]: ...
     def named(self, places: NDArray[np.int32]) -> tuple[str, ...]: ...
+    def named_rows(self, places: NDArray[np.int32]) -> list[tuple[str, ...]]: ...
 
 @final
 class PackedBank:

@@ -11,6 +11,7 @@ import os
 cimport cython
 from cpython.ref cimport Py_INCREF
 from cpython.set cimport PySet_Contains
+from cpython.unicode cimport PyUnicode_Check
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
@@ -40,6 +41,21 @@ _secret.second = int.from_bytes(os.urandom(8), "little")
 cdef enum:
     NARROW_NONE = 0xFFFF
 cdef uint32_t WIDE_NONE = <uint32_t>0xFFFFFFFF
+
+
+def frozen_ids(ids):
+    """Return what is in an iterable of ids as a frozenset of str.
+
+    Raises
+    ------
+    TypeError
+        It is no iterable, or something in it is no str.
+    """
+    cdef frozenset found = frozenset(ids)
+    for one in found:
+        if not PyUnicode_Check(one):
+            raise TypeError("an id is a str")
+    return found
 
 
 @cython.final
@@ -203,6 +219,10 @@ cdef class PackedIds:
             Py_INCREF(name)
             PyTuple_SET_ITEM(answer, i, name)
         return answer
+
+    def named_rows(self, const int32_t[:, ::1] places):
+        """Return `named` of each row, as a list."""
+        return [self.named(places[row]) for row in range(places.shape[0])]
 
     @property
     def nbytes(self):

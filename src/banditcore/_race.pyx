@@ -158,23 +158,44 @@ cdef class Tables:
         cdef const Race* race = &self.tables.race()
         return [(race.head[i].time, race.head[i].arm) for i in range(race.heads)]
 
-    def one(self, int64_t k, uint64_t key):
-        """Return the best k arms of row 0, (k,) int32."""
+    cdef int draw(self, int64_t k, uint64_t key, const int32_t* bans, int64_t n_bans,
+                  int32_t* out) except -1 nogil:
+        """Draw row 0 of a key, without a look at signals."""
         cdef StreamKey stream
-        cdef RaceBans none
+        cdef RaceBans here
         cdef RaceCall* call
-        answer = _empty(k, _int32)
-        cdef int32_t[::1] out = answer
         stream.low = <uint32_t>key
         stream.high = <uint32_t>(key >> 32)
-        none.all = NULL
-        none.per_row = NULL
-        none.per_row_size = 0
-        with nogil:
-            call = new RaceCall(_pool[0], _run, self.tables.race(), stream, 0, 1, k, none, 1, 0,
-                                &out[0])
+        here.all = NULL
+        here.per_row = bans
+        here.per_row_size = n_bans
+        call = new RaceCall(_pool[0], _run, self.tables.race(), stream, 0, 1, k, here, 1, 0, out)
+        try:
             call.advance(0)
+        finally:
             del call
+        return 0
+
+    def one(self, int64_t k, uint64_t key, const int32_t[::1] bans=None):
+        """Return the best k arms of row 0, (k,) int32, none of `bans` among them."""
+        answer = _empty(k, _int32)
+        cdef int32_t[::1] out = answer
+        cdef int64_t n_bans = 0 if bans is None else bans.shape[0]
+        cdef const int32_t* first = &bans[0] if n_bans else NULL
+        with nogil:
+            self.draw(k, key, first, n_bans, &out[0])
+        return answer
+
+    def each(self, int64_t k, const uint64_t[::1] keys, const int32_t[::1] bans=None):
+        """Return `one` of every key, (rows, k) int32."""
+        cdef int64_t row, rows = keys.shape[0]
+        answer = _empty((rows, k), _int32)
+        cdef int32_t[:, ::1] out = answer
+        cdef int64_t n_bans = 0 if bans is None else bans.shape[0]
+        cdef const int32_t* first = &bans[0] if n_bans else NULL
+        with nogil:
+            for row in range(rows):
+                self.draw(k, keys[row], first, n_bans, &out[row, 0])
         return answer
 
     def topk(self, int32_t[:, ::1] out, uint64_t key, int threads, kernel=None,

@@ -62,7 +62,7 @@ class ThompsonSampler:
     value ends in a peak, are drawn at each decision too.
     """
 
-    __slots__ = ("_alpha", "_beta", "_boosted", "_deepest", "_fresh", "_tables", "_weight")
+    __slots__ = ("_alpha", "_beta", "_boosted", "_deepest", "_fresh", "_size", "_tables", "_weight")
 
     def __init__(
         self, alpha: ArrayLike, beta: ArrayLike, *, weight: ArrayLike | None = None
@@ -85,11 +85,12 @@ class ThompsonSampler:
             self._deepest = float("inf")
         if n <= _FEW_ARMS:
             self._deepest = 0.0
+        self._size = n
         self._fresh = _race.Seeds()
 
     def __len__(self) -> int:
         """Return the number of arms."""
-        return int(self._alpha.size)
+        return self._size
 
     def __repr__(self) -> str:
         return f"<ThompsonSampler of {len(self)} arms, {self.nbytes} bytes>"
@@ -207,18 +208,29 @@ class ThompsonSampler:
         (k,) int32
             Distinct arm indices, best first.
         """
-        n = len(self)
-        left = n if exclude is None else n - len(exclude)
+        if self._races(k, exclude):
+            return self._tables.one(k, key, exclude)
         drawn = np.empty((1, k), np.int32)
-        if left > _FEW_ARMS and k * n <= self._deepest * left:
-            if exclude is None:
-                return self._tables.one(k, key)
-            self._tables.topk(drawn, key, 1, None, None, exclude[None])
-            return drawn.reshape(k)
-        arms = None if exclude is None else arms_in_play(None, exclude, n)
+        arms = None if exclude is None else arms_in_play(None, exclude, len(self))
         columns = (self._alpha, self._beta, self._weight, arms)
         _sampling.topk(*columns, drawn, key, 1, boosted=self._boosted)
         return drawn.reshape(k)
+
+    def decide_many(
+        self, k: int, keys: NDArray[np.uint64], exclude: NDArray[np.int32] | None = None
+    ) -> NDArray[np.int32]:
+        """Return `decide` of every key, (rows, k) int32."""
+        if self._races(k, exclude):
+            return self._tables.each(k, keys, exclude)
+        rows = np.empty((len(keys), k), np.int32)
+        for row, key in enumerate(keys.tolist()):
+            rows[row] = self.decide(k, key, exclude)
+        return rows
+
+    def _races(self, k: int, exclude: NDArray[np.int32] | None) -> bool:
+        n = self._size
+        left = n if exclude is None else n - exclude.size
+        return left > _FEW_ARMS and k * n <= self._deepest * left
 
 
 def _rebuild(

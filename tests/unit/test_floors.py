@@ -116,6 +116,7 @@ FLOORS = (
         "serving.bank",
         "serving.live",
         "serving.rung",
+        "_answer",
         "serving.recommendation",
         "serving.recommendations",
         "serving.batch",

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from math import isfinite, isinf
 from typing import TypeAlias, TypeVar
 
+from banditcore._packed import frozen_ids
 from banditcore.arrays import positive_int
 from banditcore.errors import InvalidTypeError, InvalidValueError, describe
 from banditcore.identifiers import check_arm, check_segment
@@ -58,13 +59,11 @@ def check_excluded(exclude: Iterable[str]) -> frozenset[str]:
         raise InvalidTypeError(describe("exclude", exclude, "a set of arm ids, not one string"))
     try:
         # A copy, unless it cannot change: propensities are counted later, over the same ids.
-        excluded = frozenset(exclude)
-        "".join(excluded)  # the quickest way to see that all are strings
+        return frozen_ids(exclude)
     except TypeError as error:
         raise InvalidTypeError(
             describe("exclude", exclude, "an iterable of arm ids, each a str")
         ) from error
-    return excluded
 
 
 def check_excluded_of_many(

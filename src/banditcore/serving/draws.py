@@ -56,14 +56,28 @@ class PosteriorDraws:
             64 random bits: the same key draws the same slate.
         """
         without = self.arms.places(excluded) if excluded else None
-        left = len(self.arms)
-        if without is not None:
-            left -= len(without)
-        places = min(k, left)
-        if places <= 0:
+        places = self._places(k, without)
+        if not places:
             return ()
         if self._sampler is not None:
             return self.arms.named(self._sampler.decide(places, key, without))
         # Drawn in the requesting thread: starting others costs more than one decision.
         drawn = thompson_topk(self.alpha, self.beta, places, exclude=without, seed=key, threads=1)
         return self.arms.named(drawn)
+
+    def draw_many(
+        self, k: int, excluded: Collection[str], keys: NDArray[np.uint64]
+    ) -> list[tuple[str, ...]]:
+        """Return `draw` of every key."""
+        if self._sampler is None:
+            return [self.draw(k, excluded, key) for key in keys.tolist()]
+        without = self.arms.places(excluded) if excluded else None
+        places = self._places(k, without)
+        if not places:
+            return [()] * len(keys)
+        return self.arms.named_rows(self._sampler.decide_many(places, keys, without))
+
+    def _places(self, k: int, without: NDArray[np.int32] | None) -> int:
+        """Return how many arms there are to answer with, k at most."""
+        left = len(self.arms)
+        return min(k, left if without is None else left - without.size)

@@ -35,10 +35,10 @@ class LivePolicy:
         self, k: int, excluded: Exclusions, keys: NDArray[np.uint64]
     ) -> list[tuple[str, ...]]:
         """Return `choose` of every key, with the one set of exclusions or with its own."""
+        if not isinstance(excluded, list):
+            return self._draws.draw_many(k, excluded, keys)
         draw = self._draws.draw
-        if isinstance(excluded, list):
-            return [draw(k, out, key) for out, key in zip(excluded, keys.tolist(), strict=True)]
-        return [draw(k, excluded, key) for key in keys.tolist()]
+        return [draw(k, out, key) for out, key in zip(excluded, keys.tolist(), strict=True)]
 
     def propensities(
         self, arms: tuple[str, ...], k: int, excluded: frozenset[str]

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from banditcore._answer import Answer
 from banditcore.serving.rung import Policy
 
-__all__ = ["DEFAULT_SOURCE", "Recommendation"]
+__all__ = ["DEFAULT_SOURCE", "Made", "Recommendation"]
 
 DEFAULT_SOURCE = "default"
 """The `source` of an answer that came from the caller's own list."""
 
+Made: TypeAlias = tuple[Policy, int, frozenset[str]]
+"""What chose an answer, how many arms were asked for, and which were excluded."""
 
-@dataclass(frozen=True, slots=True)
-class Recommendation:
-    """Arms for one request.
+
+class Recommendation(Answer):
+    """Arms for one request. Immutable.
 
     Attributes
     ----------
@@ -35,12 +38,7 @@ class Recommendation:
         was none at all. Empty when all is well.
     """
 
-    arms: tuple[str, ...]
-    source: str
-    version: int | None
-    age: float | None
-    degraded: tuple[str, ...]
-    _made: tuple[Policy, int, frozenset[str]] | None = field(repr=False, compare=False)
+    __slots__ = ()
 
     @property
     def propensities(self) -> NDArray[np.float64]:
@@ -55,7 +53,25 @@ class Recommendation:
         Found at each reading: in some ten microseconds from a bank, in a tenth of a second by
         quadrature over 10,000 arms.
         """
-        if self._made is None:
+        made: Made | None = self._made
+        if made is None:
             return np.ones(len(self.arms))
-        policy, k, excluded = self._made
+        policy, k, excluded = made
         return policy.propensities(self.arms, k, excluded)
+
+    def _fields(self) -> tuple[Any, ...]:
+        return self.arms, self.source, self.version, self.age, self.degraded
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Recommendation):
+            return NotImplemented
+        return self._fields() == other._fields()
+
+    def __hash__(self) -> int:
+        return hash(self._fields())
+
+    def __repr__(self) -> str:
+        return (
+            f"Recommendation(arms={self.arms!r}, source={self.source!r}, version={self.version!r}, "
+            f"age={self.age!r}, degraded={self.degraded!r})"
+        )
