@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banditcore._packed import PackedBank, PackedIds
-from banditcore.crc import changed_before
 from banditcore.errors import (
     BanditCoreError,
     CorruptDataError,
@@ -22,6 +21,17 @@ from banditcore.errors import (
     describe,
 )
 from banditcore.identifiers import MAX_ID_BYTES, check_bandit, check_segment
+from banditcore.slate_header import (
+    CHECKED_BYTES,
+    HEADER_BYTES,
+    SCHEMA,
+    SlateHeader,
+    checked_part,
+    decode_header,
+    encode_header,
+    refuse,
+    restamped,
+)
 from banditcore.slates import SlateBank, Snapshot, check_parameters
 
 __all__ = [
@@ -38,38 +48,14 @@ __all__ = [
     "unpack",
 ]
 
-HEADER_BYTES = 32
-SCHEMA = 1
 DEFAULT_MAX_BYTES = 64 * 2**20
 """The longest blob written or read unless told otherwise: some two million arms."""
 
-_MAGIC = b"BCSL"
-_HEADER = struct.Struct("<4sHHQQII")  # magic, schema, 0, version, length, 0, checksum
-_CHECKED = _HEADER.size - 4  # the checksum's own place
 _METADATA_LENGTH = struct.Struct("<I")
 _MAX_METADATA_BYTES = 1024
 _ALIGNMENT = 8
 _KEYS = ("bandit", "segment", "arms", "slates", "depth", "id_bytes", "index_bytes")
 _NARROW, _WIDE = np.dtype("<u2"), np.dtype("<u4")
-
-
-@dataclass(frozen=True, slots=True)
-class SlateHeader:
-    """What the first 32 bytes of a blob say.
-
-    Parameters
-    ----------
-    version : int
-        Microseconds since 1970 (UTC) of the counts behind the snapshot.
-    length : int
-        Bytes of the whole blob, header included.
-    checksum : int
-        CRC-32 of all of it but the checksum itself.
-    """
-
-    version: int
-    length: int
-    checksum: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -156,66 +142,8 @@ def encode(snapshot: Snapshot, *, max_bytes: int = DEFAULT_MAX_BYTES) -> bytes:
                 f"at most {max_bytes} bytes: retire arms, or lower slates or depth",
             )
         )
-    checksum = zlib.crc32(body, zlib.crc32(_checked_part(snapshot.version, length)))
+    checksum = zlib.crc32(body, zlib.crc32(checked_part(snapshot.version, length)))
     return encode_header(SlateHeader(snapshot.version, length, checksum)) + body
-
-
-def encode_header(header: SlateHeader) -> bytes:
-    """Return the 32 bytes that say this."""
-    return _checked_part(header.version, header.length) + header.checksum.to_bytes(4, "little")
-
-
-def restamped(header: SlateHeader, version: int) -> SlateHeader:
-    """Return the header of the same blob with another version.
-
-    Its checksum follows from the old one, so nobody has to read the blob: who holds a snapshot can
-    tell that only its version is new, and who finds counts unchanged need not draw again.
-
-    Parameters
-    ----------
-    header : SlateHeader
-        What stands before the blob now.
-    version : int
-        What should, 0..2**64 - 1.
-    """
-    before, after = (
-        zlib.crc32(_checked_part(each, header.length)) for each in (header.version, version)
-    )
-    change = changed_before(before, after, header.length - HEADER_BYTES)
-    return SlateHeader(version, header.length, header.checksum ^ change)
-
-
-def _checked_part(version: int, length: int) -> bytes:
-    return _HEADER.pack(_MAGIC, SCHEMA, 0, version, length, 0, 0)[:_CHECKED]
-
-
-def decode_header(first: bytes | bytearray | memoryview) -> SlateHeader:
-    """Return what a blob's header says, without a look at the rest.
-
-    Parameters
-    ----------
-    first : bytes-like
-        The first 32 bytes of a blob, or more of it.
-
-    Raises
-    ------
-    CorruptDataError
-        It is too short, not a slate blob, or of a schema this version does not read.
-    """
-    if not isinstance(first, (bytes, bytearray, memoryview)):
-        raise InvalidTypeError(describe("header", first, "the first 32 bytes of a blob"))
-    if len(first) < HEADER_BYTES:
-        _refuse("length", len(first), f"a header has {HEADER_BYTES} bytes")
-    magic, schema, reserved_16, version, length, reserved_32, checksum = _HEADER.unpack_from(first)
-    if magic != _MAGIC:
-        _refuse("magic", magic, f"a slate blob begins with {_MAGIC!r}")
-    if schema != SCHEMA:
-        _refuse("schema", schema, f"this version of banditcore reads schema {SCHEMA}")
-    if reserved_16 or reserved_32:
-        _refuse("reserved fields", (reserved_16, reserved_32), "they are 0 in schema 1")
-    if length < HEADER_BYTES:
-        _refuse("length", length, f"a blob has at least {HEADER_BYTES} bytes")
-    return SlateHeader(version, length, checksum)
 
 
 def decode(blob: bytes | bytearray | memoryview, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Snapshot:
@@ -260,14 +188,14 @@ def unpack(
     if not isinstance(blob, (bytes, bytearray, memoryview)):
         raise InvalidTypeError(describe("blob", type(blob).__name__, "bytes, as published"))
     if memoryview(blob).nbytes > max_bytes:
-        _refuse("size", memoryview(blob).nbytes, f"at most {max_bytes} bytes are read")
+        refuse("size", memoryview(blob).nbytes, f"at most {max_bytes} bytes are read")
     data = bytes(blob)
     header = decode_header(data)
     if header.length != len(data):
-        _refuse("length", len(data), f"the header says {header.length} bytes")
-    checksum = zlib.crc32(memoryview(data)[HEADER_BYTES:], zlib.crc32(data[:_CHECKED]))
+        refuse("length", len(data), f"the header says {header.length} bytes")
+    checksum = zlib.crc32(memoryview(data)[HEADER_BYTES:], zlib.crc32(data[:CHECKED_BYTES]))
     if checksum != header.checksum:
-        _refuse("checksum", f"{checksum:#010x}", f"the header says {header.checksum:#010x}")
+        refuse("checksum", f"{checksum:#010x}", f"the header says {header.checksum:#010x}")
     return _parse(data, header)
 
 
@@ -275,16 +203,16 @@ def _parse(data: bytes, header: SlateHeader) -> PackedSnapshot:
     reader = _Reader(data)
     (metadata_length,) = _METADATA_LENGTH.unpack(reader.take("metadata", _METADATA_LENGTH.size))
     if metadata_length > _MAX_METADATA_BYTES:
-        _refuse("metadata length", metadata_length, f"at most {_MAX_METADATA_BYTES} bytes")
+        refuse("metadata length", metadata_length, f"at most {_MAX_METADATA_BYTES} bytes")
     metadata = _metadata(reader.take("metadata", metadata_length))
     reader.align()
     n_arms, slates, depth = metadata["arms"], metadata["slates"], metadata["depth"]
     index_type = _index_type(n_arms)
     if metadata["index_bytes"] != index_type.itemsize:
-        _refuse("index_bytes", metadata["index_bytes"], f"{index_type.itemsize} for {n_arms} arms")
+        refuse("index_bytes", metadata["index_bytes"], f"{index_type.itemsize} for {n_arms} arms")
     if depth > n_arms or (slates == 0) != (n_arms == 0) or (depth == 0) != (n_arms == 0):
         # Slates of no places would take no bytes, so a short blob could claim any number of them.
-        _refuse("bank shape", (slates, depth), f"it does not fit {n_arms} arms")
+        refuse("bank shape", (slates, depth), f"it does not fit {n_arms} arms")
     alpha = reader.array("alpha", np.dtype("<f8"), n_arms)
     beta = reader.array("beta", np.dtype("<f8"), n_arms)
     ends = reader.take("arm id ends", n_arms * _WIDE.itemsize)
@@ -334,14 +262,14 @@ class _Reader:
 
     def take(self, part: str, size: int) -> bytes:
         if size > len(self._data) - self._at:
-            _refuse(f"size of {part}", size, f"{len(self._data) - self._at} bytes are left")
+            refuse(f"size of {part}", size, f"{len(self._data) - self._at} bytes are left")
         self._at += size
         return self._data[self._at - size : self._at]
 
     def align(self) -> None:
         padding = self.take("padding", -self._at % _ALIGNMENT)
         if any(padding):
-            _refuse("padding", padding, "it is zeros")
+            refuse("padding", padding, "it is zeros")
 
     def array(self, part: str, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
         found = np.frombuffer(self.take(part, count * dtype.itemsize), dtype)
@@ -350,7 +278,7 @@ class _Reader:
 
     def finish(self) -> None:
         if self._at != len(self._data):
-            _refuse("end", len(self._data) - self._at, "nothing follows the bank")
+            refuse("end", len(self._data) - self._at, "nothing follows the bank")
 
 
 def _metadata(packed: bytes) -> dict[str, Any]:
@@ -371,13 +299,13 @@ def _metadata(packed: bytes) -> dict[str, Any]:
     except (ValueError, msgpack.UnpackException) as error:  # all that msgpack raises on bad input
         raise CorruptDataError(f"slate blob refused, metadata check: {error}") from error
     if not isinstance(found, dict) or set(found) != set(_KEYS):
-        _refuse("metadata", found, f"a map of {', '.join(_KEYS)}")
+        refuse("metadata", found, f"a map of {', '.join(_KEYS)}")
     for key, value in found.items():
         if key in {"bandit", "segment"}:
             if type(value) is not str:
-                _refuse(f"metadata {key}", value, "a str")
+                refuse(f"metadata {key}", value, "a str")
         elif type(value) is not int or value < 0:
-            _refuse(f"metadata {key}", value, "an int, not negative")
+            refuse(f"metadata {key}", value, "an int, not negative")
     return found
 
 
@@ -399,7 +327,3 @@ def _index_type(n_arms: int) -> np.dtype[Any]:
 
 def _padded(part: bytes) -> bytes:
     return part + bytes(-len(part) % _ALIGNMENT)
-
-
-def _refuse(check: str, value: object, expected: str) -> NoReturn:
-    raise CorruptDataError(f"slate blob refused, {describe(check + ' check', value, expected)}")

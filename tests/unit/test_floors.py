@@ -45,7 +45,7 @@ FLOORS = (
         "_poisson_binomial",
         "propensity",
     ),
-    ("slates", "_packed", "slate_format"),
+    ("slates", "_packed", "slate_header", "slate_format"),
     (
         "store.url_options",
         "store.url",
