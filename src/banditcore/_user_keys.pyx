@@ -4,7 +4,7 @@
 
 cimport cython
 from cpython.unicode cimport PyUnicode_Check
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport uint64_t
 
 import numpy as np
 
@@ -32,7 +32,7 @@ cdef class UserKeys:
         self.salt.first = int.from_bytes(salt[:8], "little")
         self.salt.second = int.from_bytes(salt[8:], "little")
 
-    cdef uint64_t one(self, str user, int64_t bucket) except? 0:
+    cdef uint64_t one(self, str user, uint64_t bucket) except? 0:
         cdef Py_ssize_t size
         cdef const char* text
         cdef bytes odd
@@ -41,13 +41,13 @@ cdef class UserKeys:
         except UnicodeEncodeError:  # a lone surrogate
             odd = user.encode("utf-8", "surrogatepass")
             text, size = odd, len(odd)
-        return siphash_after(self.salt, <uint64_t>bucket, <const unsigned char*>text, <size_t>size)
+        return siphash_after(self.salt, bucket, <const unsigned char*>text, <size_t>size)
 
-    def key(self, str user not None, int64_t bucket):
+    def key(self, str user not None, uint64_t bucket):
         """Return the 64 bits of one user."""
         return self.one(user, bucket)
 
-    def keys(self, list users not None, int64_t bucket):
+    def keys(self, list users not None, uint64_t bucket):
         """Return the bits of each user that is a str, (n,) uint64; 0 for all else."""
         cdef Py_ssize_t i, n = len(users)
         found = np.zeros(n, np.uint64)
