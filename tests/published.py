@@ -56,6 +56,7 @@ def rows(held: Snapshot) -> list[tuple[str, ...]]:
 def warm(store: Store, *snapshots: Snapshot, **options: Any) -> Recommender:
     put(store, *snapshots)
     bandit = Home(store, sorted({each.segment for each in snapshots} - {""}))
-    recommender = Recommender(bandit, **options)
+    # Nothing happens but what a test does.
+    recommender = Recommender(bandit, **{"poll_s": None, **options})
     recommender.warm_up()
     return recommender

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from hashlib import blake2b
 from itertools import filterfalse, islice
 
@@ -39,6 +40,8 @@ class Rung:
         The bank as arm ids. Empty when the segment has no arms.
     arms : tuple of str
         (n,) arm ids; a posterior index is a place in it.
+    confirmed : bool
+        False when it came from a backup and the store has not confirmed it: it is never fresh.
     """
 
     __slots__ = (
@@ -49,6 +52,7 @@ class Rung:
         "arms",
         "as_of",
         "checksum",
+        "confirmed",
         "rows",
         "segment",
         "version",
@@ -59,6 +63,7 @@ class Rung:
         self.version = snapshot.version
         self.checksum = checksum
         self.as_of = snapshot.version / _US_PER_S
+        self.confirmed = True
         self.arms = snapshot.arms
         # Ids, not indices: a request then copies strings and touches no array.
         self.rows = tuple(
@@ -70,6 +75,21 @@ class Rung:
         self._beta = snapshot.beta
         owner = f"{snapshot.bandit}\0{snapshot.segment}".encode()
         self._salt = blake2b(owner, digest_size=_SALT_BYTES).digest()
+
+    def at_version(self, version: int, checksum: int) -> Rung:
+        """Return the same snapshot as another version of it, confirmed; it shares all memory."""
+        twin = copy(self)
+        twin.version = version
+        twin.as_of = version / _US_PER_S
+        twin.checksum = checksum
+        twin.confirmed = True
+        return twin
+
+    def unconfirmed(self) -> Rung:
+        """Return the same snapshot as one that is never fresh."""
+        twin = copy(self)
+        twin.confirmed = False
+        return twin
 
     def user_key(self, user: str, bucket: int) -> int:
         """Return 64 bits that depend on user, time bucket, bandit and segment, and nothing else.
@@ -150,7 +170,7 @@ def climb(
         rung = rungs.get(step)
         if rung is None or not rung.rows:
             continue
-        if now - rung.as_of <= max_age:
+        if rung.confirmed and now - rung.as_of <= max_age:
             return rung, False
         if nearest is None:
             nearest = rung
