@@ -53,6 +53,7 @@ FLOORS = (
         "store.retrying",
         "store.translation",
         "store.transport",
+        "store.deferred",
         "store.cluster",
         "store.sentinel",
         "store.fitness",
