@@ -320,14 +320,20 @@ class SnapshotLoader:
         return segment not in self.rungs and segment not in self._unpublished
 
     def _let_go(self, watched: Collection[str]) -> list[str]:
-        """Drop what is neither published nor of use: a fresh ancestor answers in its place."""
+        """Drop what is published no more, if a fresh ancestor that is can answer in its place.
+
+        Where none is, the store may have lost its data.
+        """
+        if self.rungs.keys() <= set(watched) and not self.rungs.keys() & self._unpublished:
+            return []
         rungs = self.rungs
         unpublished = (rungs.keys() - watched) | (rungs.keys() & self._unpublished)
+        published = {path: rung for path, rung in rungs.items() if path not in unpublished}
         now = time.time()
         gone = []
         for segment in unpublished:
-            answering, stale = climb(rungs, segment, now, self._max_age)
-            if answering is not None and answering is not rungs[segment] and not stale:
+            answering, stale = climb(published, segment, now, self._max_age)
+            if answering is not None and not stale:
                 gone.append(segment)
         if gone:
             dropped = set(gone)

@@ -71,9 +71,9 @@ class Recommender:
     go on with the one they have. A process that forks goes on; its child starts a thread with its
     first request, if the parent had one.
 
-    A segment that is no longer published keeps its last snapshot, so that a store that lost its
-    data empties no recommender. That snapshot ages: once older than `max_age`, a fresh ancestor
-    answers instead, and the next `reload` lets go of it.
+    A segment that is no longer published is let go as soon as a fresh ancestor that is published
+    can answer in its place. Until then it keeps its last snapshot, which ages: a store that lost
+    its data empties no recommender.
 
     Parameters
     ----------
