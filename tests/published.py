@@ -13,6 +13,7 @@ from banditcore.slate_format import encode
 from banditcore.slates import Snapshot, draw_bank
 from banditcore.store.connect import Store
 from banditcore.store.publish import publish
+from faults.server import MortalServer
 
 NOW = 1_790_000_000.0
 
@@ -47,6 +48,14 @@ def snapshot(
 def put(store: Store, *snapshots: Snapshot) -> None:
     for each in snapshots:
         assert publish(store, each.bandit, each.segment, encode(each), each.version)
+
+
+def fill(server: MortalServer) -> None:
+    """Let a server have much to load: it answers after each 1,024 commands of its log."""
+    with server.admin.pipeline(transaction=False) as pipeline:
+        for i in range(5_000):
+            pipeline.set(f"k{i}", b"x")
+        pipeline.execute()
 
 
 def rows(held: Snapshot) -> list[tuple[str, ...]]:

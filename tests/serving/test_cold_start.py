@@ -20,7 +20,7 @@ from banditcore.serving import Recommender
 from banditcore.store import index, keys
 from banditcore.store.connect import Store, connect
 from faults.server import MortalServer
-from published import Home, put, snapshot
+from published import Home, fill, put, snapshot
 from refusals import CANARY, assert_no_canary, refused
 from servers import running_server, wait_until
 
@@ -63,12 +63,10 @@ def test_down_at_the_start_and_ready_when_it_is_up(
 
 
 def test_loading_at_the_start(server: MortalServer) -> None:
-    for i in range(500):
-        server.admin.set(f"k{i}", bytes(100))
+    fill(server)
     publish_one(server)
     server.kill()
-    # Microseconds for each command of its log; now and then it says that it is loading.
-    server.start(key_load_delay="2000", loading_process_events_interval_bytes="1024")
+    server.start(key_load_delay="200")  # microseconds for each command of its log
     with (
         connect(server.url, at_once=False, timeout_s=0.05) as store,
         Recommender(Bandit("home", store), poll_s=0.02) as recommender,

@@ -20,7 +20,7 @@ from banditcore.serving import Recommender
 from banditcore.serving.polling import Poller, PollingState
 from banditcore.store.connect import Store, connect
 from faults.server import MortalServer
-from published import Home, put, snapshot
+from published import Home, fill, put, snapshot
 from servers import wait_until
 
 # Each name of a thread is of one test alone.
@@ -170,13 +170,12 @@ def test_it_goes_on_when_the_server_does(
 ) -> None:
     caplog.set_level(logging.INFO, "banditcore.serving")
     with (
-        connect(server.url, timeout_s=0.2) as store,
+        connect(server.url, timeout_s=0.5) as store,
         Recommender(Home(store, ["IN"]), poll_s=0.02) as recommender,
     ):
         now = time.time()
         put(store, snapshot("IN", at=now))
-        for i in range(500):
-            server.admin.set(f"k{i}", bytes(100))
+        fill(server)
         recommender.warm_up()
         if fault == "hung":
             server.stop()
@@ -185,8 +184,7 @@ def test_it_goes_on_when_the_server_does(
         wait_until(lambda: recommender.polling.failures > 1, "no look has failed")
         assert recommender.polling.error is not None
         if fault == "loading":
-            # Microseconds for each command of its log; now and then it says that it is loading.
-            server.start(key_load_delay="2000", loading_process_events_interval_bytes="1024")
+            server.start(key_load_delay="200")  # microseconds for each command of its log
             wait_until(lambda: "loading its data" in (recommender.polling.error or ""), "not so")
         answer = recommender.recommend("IN")
         assert (answer.source, answer.degraded) == ("IN", ())
