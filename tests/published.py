@@ -13,6 +13,7 @@ from banditcore.slate_format import encode
 from banditcore.slates import Snapshot, draw_bank
 from banditcore.store.connect import Store
 from banditcore.store.publish import publish
+from faults.server import MortalServer
 
 NOW = 1_790_000_000.0
 
@@ -49,6 +50,14 @@ def put(store: Store, *snapshots: Snapshot) -> None:
         assert publish(store, each.bandit, each.segment, encode(each), each.version)
 
 
+def fill(server: MortalServer) -> None:
+    """Let a server have much to load: it answers after each 1,024 commands of its log."""
+    with server.admin.pipeline(transaction=False) as pipeline:
+        for i in range(5_000):
+            pipeline.set(f"k{i}", b"x")
+        pipeline.execute()
+
+
 def rows(held: Snapshot) -> list[tuple[str, ...]]:
     return [tuple(held.arms[i] for i in row if i >= 0) for row in held.bank.slates.tolist()]
 
@@ -56,6 +65,7 @@ def rows(held: Snapshot) -> list[tuple[str, ...]]:
 def warm(store: Store, *snapshots: Snapshot, **options: Any) -> Recommender:
     put(store, *snapshots)
     bandit = Home(store, sorted({each.segment for each in snapshots} - {""}))
-    recommender = Recommender(bandit, **options)
+    # Nothing happens but what a test does.
+    recommender = Recommender(bandit, **{"poll_s": None, **options})
     recommender.warm_up()
     return recommender

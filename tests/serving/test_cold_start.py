@@ -1,0 +1,197 @@
+"""Starting while the store is down, loads, hangs or holds damage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from banditcore.bandit import Bandit
+from banditcore.errors import (
+    InvalidValueError,
+    NotReadyError,
+    StoreError,
+    StoreUnavailableError,
+    StoreUnfitError,
+)
+from banditcore.serving import Recommender
+from banditcore.store import index, keys
+from banditcore.store.connect import Store, connect
+from faults.server import MortalServer
+from published import Home, fill, put, snapshot
+from refusals import CANARY, assert_no_canary, refused
+from servers import running_server, wait_until
+
+
+@pytest.fixture
+def server() -> Iterator[MortalServer]:
+    server = MortalServer()
+    yield server
+    server.close()
+
+
+def publish_one(server: MortalServer) -> None:
+    with connect(server.url, timeout_s=30) as store:
+        index.add(store, "home", ["IN"])
+        put(store, snapshot("IN", at=time.time()))
+
+
+@pytest.mark.parametrize("default", [[], ["d"]])
+def test_down_at_the_start_and_ready_when_it_is_up(
+    server: MortalServer, default: list[str]
+) -> None:
+    publish_one(server)
+    server.kill()
+    with (
+        connect(server.url, at_once=False, timeout_s=0.5) as store,
+        Recommender(Bandit("home", store), default=default, poll_s=0.02) as recommender,
+    ):
+        with refused(StoreUnavailableError, "cannot be reached"):
+            recommender.warm_up()
+        assert not recommender.ready
+        if default:
+            answer = recommender.recommend("IN")
+            assert (answer.arms, answer.degraded) == (("d",), ("default",))
+        else:
+            with pytest.raises(NotReadyError, match="warm_up"):
+                recommender.recommend("IN")
+        server.start()
+        wait_until(lambda: recommender.ready, "it does not become ready")
+        assert recommender.recommend("IN").degraded == ()
+
+
+def test_loading_at_the_start(server: MortalServer) -> None:
+    fill(server)
+    publish_one(server)
+    server.kill()
+    server.start(key_load_delay="200")  # microseconds for each command of its log
+    with (
+        connect(server.url, at_once=False, timeout_s=0.05) as store,
+        Recommender(Bandit("home", store), poll_s=0.02) as recommender,
+    ):
+        with pytest.raises(StoreUnavailableError, match=r"loading its data|in time"):
+            recommender.warm_up()
+        assert not recommender.ready
+        wait_until(lambda: recommender.ready, "it does not become ready")
+
+
+def test_a_server_that_hangs_takes_no_more_than_the_time_given(server: MortalServer) -> None:
+    publish_one(server)
+    server.stop()
+    with (
+        connect(server.url, at_once=False, timeout_s=30.0) as store,
+        Recommender(Bandit("home", store), poll_s=0.02) as recommender,
+    ):
+        with pytest.raises(StoreUnavailableError, match=r"within 0\.05 s"):
+            recommender.warm_up(timeout_s=0.05)  # its own time, not the 30 s of the store
+        assert not recommender.ready
+        server.heal()
+        wait_until(lambda: recommender.ready, "it does not become ready")
+
+
+def test_a_server_that_hangs_leaves_time_for_the_backup(
+    server: MortalServer, tmp_path: Path
+) -> None:
+    publish_one(server)
+    with (
+        connect(server.url) as store,
+        Recommender(Bandit("home", store), backup=tmp_path, poll_s=None) as recommender,
+    ):
+        recommender.warm_up()
+    server.stop()
+    with (
+        connect(server.url, at_once=False, timeout_s=30.0) as store,
+        Recommender(Bandit("home", store), backup=tmp_path, poll_s=0.02) as recommender,
+    ):
+        recommender.warm_up(timeout_s=4.0)
+        assert recommender.ready
+        assert recommender.recommend("IN").degraded == ("stale",)
+        server.heal()
+        wait_until(lambda: recommender.polling.unconfirmed == 0, "it is not confirmed")
+        assert recommender.recommend("IN").degraded == ()
+
+
+def test_a_backup_that_is_read_too_slowly_is_left_out_and_said(
+    store: Store, tmp_path: Path
+) -> None:
+    put(store, snapshot("IN"))
+    with Recommender(Home(store, ["IN"]), backup=tmp_path, poll_s=None) as recommender:
+        recommender.warm_up()
+    with (
+        connect("unix:///nothing/listens/here", at_once=False) as away,
+        Recommender(Home(away), ["IN"], backup=tmp_path, poll_s=None) as recommender,
+    ):
+        recommender._loader.restore(time.monotonic() - 1)
+        assert "not read in time" in recommender.rejected["IN"]
+
+
+def test_a_corrupt_blob_and_a_default(store: Store) -> None:
+    store.client.set(keys.of_segment("home", "IN").blob, b"what is this" * 9)
+    with Recommender(Home(store, ["IN"]), default=["d"], poll_s=0.02) as recommender:
+        recommender.warm_up()
+        assert not recommender.ready
+        assert "magic" in recommender.rejected["IN"]
+        assert recommender.recommend("IN").arms == ("d",)
+        store.client.delete(keys.of_segment("home", "IN").blob)
+        put(store, snapshot("IN", at=time.time()))
+        wait_until(lambda: recommender.ready, "it does not become ready")
+        assert recommender.recommend("IN").degraded == ()
+
+
+def test_nothing_is_published_yet(store: Store) -> None:
+    with Recommender(Home(store, ["IN"]), poll_s=0.02) as recommender:
+        with pytest.raises(NotReadyError, match="run its refresh"):
+            recommender.warm_up()
+        put(store, snapshot("IN", at=time.time()))
+        wait_until(lambda: recommender.ready, "it does not become ready")
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1, float("inf"), float("nan")])
+def test_the_time_given_is_checked(store: Store, timeout_s: float) -> None:
+    with Recommender(Home(store)) as recommender:
+        for call in (recommender.warm_up, recommender.reload):
+            with pytest.raises(InvalidValueError, match="timeout_s"):
+                call(timeout_s=timeout_s)
+
+
+def test_no_password_shows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from urllib.parse import quote
+
+    secret = quote(CANARY, safe="")
+    with (
+        running_server(options={"requirepass": "another"}) as server,
+        connect(f"unix://u:{secret}@{server.socket_path}", at_once=False) as store,
+        Recommender(Home(store), backup=tmp_path, poll_s=0.01, default=["d"]) as recommender,
+    ):
+        with pytest.raises(StoreUnfitError, match="refuses this user name or password") as caught:
+            recommender.warm_up()
+        assert_no_canary(caught.value)
+        wait_until(lambda: recommender.polling.failures > 2, "it does not look again")
+        for shown in (repr(recommender), repr(recommender.polling), repr(store), caplog.text):
+            assert "anary" not in shown
+
+
+def test_a_deferred_store_is_checked_when_it_is_used_first() -> None:
+    with running_server(options={"maxmemory-policy": "allkeys-lru"}) as server:
+        with connect(server.url, at_once=False) as store:
+            for _ in range(2):
+                with refused(StoreUnfitError, "maxmemory_policy"):
+                    store.server_time()
+            store_client = store.address
+            assert store_client.shown == server.url
+        with pytest.raises(StoreError, match="is closed"):
+            store.server_time()
+
+
+def test_a_deferred_store_is_opened_once_and_closed_whole(any_store: Store) -> None:
+    with connect(any_store.url, at_once=False) as store:
+        assert store.identities() == any_store.identities()
+        assert store.client is store.client
+        assert store.servers().keys() == any_store.servers().keys()
+
+
+def test_an_embedded_server_is_started_at_once(directory: Path) -> None:
+    with connect(f"embedded://{directory}", at_once=False):
+        assert (directory / "server.lock").exists()
