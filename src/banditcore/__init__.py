@@ -37,7 +37,7 @@ from banditcore.propensity import rank_probabilities, top_probabilities
 from banditcore.recording import Applied
 from banditcore.refresh import RefreshReport
 from banditcore.sampling import active_kernel, quantile, sample_beta, thompson_topk
-from banditcore.serving import Recommendation, Recommender
+from banditcore.serving import FrequencyCap, Recommendation, Recommender, SeenStats
 from banditcore.store import Store, connect
 from banditcore.thompson_sampler import ThompsonSampler
 
@@ -56,6 +56,7 @@ __all__ = [
     "EmitterStats",
     "Event",
     "EventLog",
+    "FrequencyCap",
     "IngestReport",
     "InvalidTypeError",
     "InvalidValueError",
@@ -67,6 +68,7 @@ __all__ = [
     "Recommendation",
     "Recommender",
     "RefreshReport",
+    "SeenStats",
     "Store",
     "StoreError",
     "StoreUnavailableError",

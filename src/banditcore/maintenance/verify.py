@@ -20,7 +20,8 @@ from banditcore.events import MAX_AHEAD_S
 from banditcore.identifiers import check_bandit, check_segment
 from banditcore.maintenance.bandit_checks import check_checkpoints, check_settings
 from banditcore.maintenance.findings import Finding
-from banditcore.maintenance.ownership import Ownership, is_of_stream, tag, tag_of
+from banditcore.maintenance.ownership import Ownership, is_of_stream, is_seen, tag, tag_of
+from banditcore.maintenance.seen_checks import check_seen
 from banditcore.maintenance.segment_checks import KEY_TYPES, Problem, check_segment_dump
 from banditcore.maintenance.stream_checks import check_passing, check_streams
 from banditcore.segments import GLOBAL, with_ancestors
@@ -217,6 +218,7 @@ class _Verification:
 
     def _strangers(self, owned: Ownership) -> Iterator[bytes]:
         passing: list[bytes] = []
+        seen: list[bytes] = []
         for name in keyspace.scan(self.store):
             self.keys += 1
             if not owned.has(name):
@@ -226,10 +228,20 @@ class _Verification:
                 if len(passing) == _KEYS_AT_ONCE:
                     self._check_passing(passing)
                     passing.clear()
+            elif is_seen(name):
+                seen.append(name)
+                if len(seen) == _KEYS_AT_ONCE:
+                    self._check_seen(seen)
+                    seen.clear()
         self._check_passing(passing)
+        self._check_seen(seen)
 
     def _check_passing(self, names: Sequence[bytes]) -> None:
         for where, what, remedy, is_note in check_passing(self.store, names):
+            self.report(where, what, remedy, is_note=is_note)
+
+    def _check_seen(self, names: Sequence[bytes]) -> None:
+        for where, what, remedy, is_note in check_seen(self.store, names):
             self.report(where, what, remedy, is_note=is_note)
 
     def _still_there(self, names: Sequence[bytes], owned: Ownership) -> list[bytes]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from banditcore.serving.caps import FrequencyCap
 from banditcore.serving.recommendation import Recommendation
 from banditcore.serving.recommender import Recommender
+from banditcore.serving.seen import SeenStats
 
-__all__ = ["Recommendation", "Recommender"]
+__all__ = ["FrequencyCap", "Recommendation", "Recommender", "SeenStats"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
 import weakref
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from itertools import filterfalse, islice
 from math import isfinite, isinf
 from random import Random
@@ -21,9 +23,11 @@ from banditcore.errors import (
 )
 from banditcore.identifiers import check_arm, check_segment
 from banditcore.segments import with_ancestors
+from banditcore.serving.caps import FrequencyCap, check_caps
 from banditcore.serving.loader import PublishedBandit, SnapshotLoader
 from banditcore.serving.recommendation import DEFAULT_SOURCE, Recommendation
 from banditcore.serving.rung import climb
+from banditcore.serving.seen import Seen, SeenItems, SeenStats
 from banditcore.slate_format import DEFAULT_MAX_BYTES
 
 __all__ = ["Recommender"]
@@ -34,6 +38,7 @@ _NO_EXCLUSIONS: tuple[str, ...] = ()
 _AS_PROMISED: tuple[str, ...] = ()
 _STALE = ("stale",)
 _DEFAULTED = ("default",)
+_UNSEEN = ("seen",)
 
 # An instance of our own: a service that seeds the global one in every worker would otherwise
 # serve the same rows from all of them. random() is one C call, so threads share it safely.
@@ -72,8 +77,8 @@ class Recommender:
         What to serve; their ancestors are added, for the fallback ladder. None means all the
         bandit has, read again at each `reload`.
     budget : float
-        Seconds a request may take, > 0. It has no effect yet: an answer comes from local memory
-        alone, in microseconds. It will bound the look-up of items that a user has seen.
+        Seconds a request may take, > 0. An answer comes from local memory, in microseconds; with
+        `caps` it waits before for what its user has seen, no longer than this or 20 ms.
     max_age : float
         Seconds from a snapshot's counts until it no longer counts as fresh, > 0; may be inf.
     default : iterable of str
@@ -82,6 +87,10 @@ class Recommender:
         Seconds that a user keeps the same slate, > 0.
     max_blob_bytes : int
         A longer blob is rejected unread.
+    caps : iterable of FrequencyCap
+        How often a user may be shown an arm; all of them hold. They are counted for the whole
+        bandit, over all segments, from what `mark_seen` was told. All recommenders of a bandit
+        should have the same: each mark removes what is too old for the longest of its own.
 
     Raises
     ------
@@ -99,6 +108,7 @@ class Recommender:
         default: Iterable[str] = (),
         sticky_s: float = 3600.0,
         max_blob_bytes: int = DEFAULT_MAX_BYTES,
+        caps: Iterable[FrequencyCap] = (),
     ) -> None:
         self.budget = _check_seconds("budget", budget)
         self.max_age = _check_seconds("max_age", max_age, endless=True)
@@ -110,6 +120,10 @@ class Recommender:
             None if segments is None else _check_segments(segments),
             max_age=self.max_age,
             max_blob_bytes=positive_int("max_blob_bytes", max_blob_bytes),
+        )
+        checked = check_caps(caps)
+        self._seen = (
+            SeenItems(bandit.store, bandit.name, checked, budget=self.budget) if checked else None
         )
         self._ready = False
         self._closed = False
@@ -126,6 +140,17 @@ class Recommender:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    async def __aenter__(self) -> Recommender:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "ready" if self._ready else "not ready"
@@ -187,7 +212,11 @@ class Recommender:
             if self._closed:
                 raise NotReadyError(describe("recommender", self, "it is closed: make another"))
             changed = self._loader.reload()
+            if self._seen is not None:
+                self._seen.prepare(self._loader.rungs)
             if not self._ready:
+                if self._seen is not None:
+                    self._seen.warm_up()
                 self._ready = self._exercise()
             return changed
 
@@ -234,15 +263,104 @@ class Recommender:
         excluded = _NOTHING if exclude is _NO_EXCLUSIONS else _check_excluded(exclude)
         moment = time.time() if now is None else _check_now(now)
         key = None if user is None else _check_user(user)
+        seen = None if key is None or self._seen is None else self._seen.look_up(key, moment)
+        return self._choose(segment, k, key, excluded, moment, seen)
+
+    async def recommend_async(
+        self,
+        segment: str,
+        k: int = 10,
+        *,
+        user: str | None = None,
+        exclude: Iterable[str] = _NO_EXCLUSIONS,
+        now: float | None = None,
+    ) -> Recommendation:
+        """Do what `recommend` does without blocking the event loop; the same arguments."""
+        if k.__class__ is not int or not 0 < k < _MOST_ARMS:
+            k = min(positive_int("k", k), _MOST_ARMS)
+        excluded = _NOTHING if exclude is _NO_EXCLUSIONS else _check_excluded(exclude)
+        moment = time.time() if now is None else _check_now(now)
+        key = None if user is None else _check_user(user)
+        seen = None
+        if key is not None and self._seen is not None:
+            seen = await self._seen.look_up_async(key, moment)
+        return self._choose(segment, k, key, excluded, moment, seen)
+
+    def mark_seen(self, user: str, arms: Iterable[str], *, now: float | None = None) -> bool:
+        """Note that a user was shown arms, for `caps`. Takes 20 ms at most.
+
+        This process leaves them out from now on, whatever the store does; others as soon as they
+        are stored. The same arm in the same second counts once: to repeat a call, give it the
+        same `now`.
+
+        Parameters
+        ----------
+        user : str
+            Not empty.
+        arms : iterable of str
+            Arm ids, such as `Recommendation.arms`.
+        now : float or None
+            When, in seconds since 1970; None reads the clock.
+
+        Returns
+        -------
+        bool
+            Whether they are stored. False: they are kept and sent in the background, once the
+            store takes them; up to 100,000 (`seen_stats` tells what waits, and what was dropped).
+
+        Raises
+        ------
+        InvalidTypeError, InvalidValueError
+            An argument breaks a rule above, or there are no `caps`.
+        NotReadyError
+            This recommender is closed.
+        """
+        seen = self._marking()
+        return seen.mark(_check_user(user), _check_shown(arms), _moment(now))
+
+    async def mark_seen_async(
+        self, user: str, arms: Iterable[str], *, now: float | None = None
+    ) -> bool:
+        """Do what `mark_seen` does without blocking the event loop. Cancelled, it is sent later."""
+        seen = self._marking()
+        return await seen.mark_async(_check_user(user), _check_shown(arms), _moment(now))
+
+    @property
+    def seen_stats(self) -> SeenStats | None:
+        """How look-ups and marks of seen items went; None without `caps`."""
+        return None if self._seen is None else self._seen.stats
+
+    def _marking(self) -> SeenItems:
+        if self._closed:
+            raise NotReadyError(describe("recommender", self, "it is closed: make another"))
+        if self._seen is None:
+            raise InvalidValueError(
+                describe("caps", (), "nothing is marked without: caps=[FrequencyCap()]")
+            )
+        return self._seen
+
+    def _choose(  # noqa: PLR0917  # a call by position costs less
+        self,
+        segment: str,
+        k: int,
+        key: str | None,
+        excluded: frozenset[str],
+        moment: float,
+        seen: Seen | None,
+    ) -> Recommendation:
+        """Answer from local memory."""
         degraded = _AS_PROMISED
         rungs = self._loader.rungs
         rung = rungs.get(segment) if segment.__class__ is str else None
         if rung is None or not rung.rows or moment - rung.as_of > self.max_age:
             rung, stale = climb(rungs, check_segment(segment), moment, self.max_age)
             if rung is None:
-                return self._from_default(k, excluded)
+                return self._from_default(k, excluded, seen)
             if stale:
                 degraded = _STALE
+        if seen is not None:
+            excluded |= seen.among(rung.segment, rung.arms)
+            degraded = degraded if seen.ok else (*degraded, *_UNSEEN)
         rows = rung.rows
         if key is None:
             seed = None
@@ -253,6 +371,8 @@ class Recommender:
         arms = tuple(islice(filterfalse(excluded.__contains__, row), k)) if excluded else row[:k]
         if len(arms) < k:
             arms = rung.top_up(arms, k, excluded, seed)
+        if seen is not None:
+            seen.answered(arms)
         age = moment - rung.as_of
         return Recommendation(
             arms,
@@ -264,21 +384,37 @@ class Recommender:
         )
 
     def close(self) -> None:
-        """Let go of all snapshots. May be called again; the store stays open."""
+        """Let go of all snapshots. May be called again; the store stays open.
+
+        Marks that wait are tried once more. With `caps` that may take some seconds.
+        """
         with self._reloading:
             self._closed = True
             self._ready = False
             self._loader.clear()
+        if self._seen is not None:
+            self._seen.close()
 
-    def _from_default(self, k: int, excluded: frozenset[str]) -> Recommendation:
+    async def aclose(self) -> None:
+        """Do what `close` does without blocking the event loop."""
+        with ThreadPoolExecutor(1) as aside:
+            await asyncio.get_running_loop().run_in_executor(aside, self.close)
+
+    def _from_default(self, k: int, excluded: frozenset[str], seen: Seen | None) -> Recommendation:
         if self._closed:
             raise NotReadyError(describe("recommender", self, "it is closed: make another"))
         if not self._ready and not self._default:
             raise NotReadyError(
                 describe("recommender", self, "call warm_up() first, or give it a default")
             )
+        if seen is not None:
+            excluded |= seen.among_default(self._default)
         arms = tuple(islice(filterfalse(excluded.__contains__, self._default), k))
-        return Recommendation(arms, DEFAULT_SOURCE, None, None, _DEFAULTED, None)
+        degraded: tuple[str, ...] = _DEFAULTED
+        if seen is not None:
+            seen.answered(arms)
+            degraded = degraded if seen.ok else (*degraded, *_UNSEEN)
+        return Recommendation(arms, DEFAULT_SOURCE, None, None, degraded, None)
 
     def _exercise(self) -> bool:
         """Pay what only a first call costs; tell whether there is a snapshot to answer from."""
@@ -328,6 +464,14 @@ def _check_user(user: str) -> str:
             describe("user", user, "not empty, or all unknown users share a slate: use None")
         )
     return user
+
+
+def _check_shown(arms: Iterable[str]) -> list[str]:
+    return [check_arm(arm) for arm in _each("arms", arms, "arm ids")]
+
+
+def _moment(now: float | None) -> float:
+    return time.time() if now is None else _check_now(now)
 
 
 def _check_default(default: Iterable[str]) -> tuple[str, ...]:

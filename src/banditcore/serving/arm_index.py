@@ -1,0 +1,64 @@
+"""Finds a snapshot's arms by their hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from banditcore.store.seen_record import arm_hash
+
+__all__ = ["ArmIndex"]
+
+_NOTHING: frozenset[str] = frozenset()
+
+
+class ArmIndex:
+    """Which of some arms have which hashes. Immutable; 12 bytes an arm.
+
+    Parameters
+    ----------
+    arms : sequence of str
+        Kept, not copied.
+    before : ArmIndex, optional
+        Of an older version: hashes of arms that it has are taken from there, which is faster.
+
+    Attributes
+    ----------
+    arms : sequence of str
+    """
+
+    __slots__ = ("_hashes", "_order", "arms")
+
+    def __init__(self, arms: Sequence[str], before: ArmIndex | None = None) -> None:
+        self.arms = arms
+        self._hashes: NDArray[np.uint64]
+        self._order: NDArray[np.int32]
+        if before is not None and before.arms == arms:
+            self._hashes, self._order = before._hashes, before._order
+            return
+        known = {} if before is None else before._by_arm()
+        hashes = np.fromiter(
+            ((known.get(arm) or arm_hash(arm)) for arm in arms), np.uint64, len(arms)
+        )
+        self._order = np.argsort(hashes).astype(np.int32)
+        self._hashes = hashes[self._order]
+
+    def among(self, hashes: NDArray[np.uint64]) -> frozenset[str]:
+        """Return the arms that have one of some hashes, given ascending and distinct."""
+        if not hashes.size or not self._hashes.size:
+            return _NOTHING
+        first = self._hashes.searchsorted(hashes)
+        at = first[self._hashes.take(first, mode="clip") == hashes]
+        found = {self.arms[i] for i in self._order[at].tolist()}
+        # Arms that share a hash stand side by side: all of them are meant.
+        while at.size:
+            at = at[at + 1 < self._hashes.size] + 1
+            at = at[self._hashes[at] == self._hashes[at - 1]]
+            found.update(self.arms[i] for i in self._order[at].tolist())
+        return frozenset(found)
+
+    def _by_arm(self) -> dict[str, int]:
+        arms = (self.arms[i] for i in self._order.tolist())
+        return dict(zip(arms, self._hashes.tolist(), strict=True))
