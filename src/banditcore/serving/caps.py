@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banditcore.errors import InvalidTypeError, InvalidValueError, describe
-from banditcore.store.seen_record import LONGEST_WITHIN_S, MOST_EXPOSURES, Exposures, ages
+from banditcore.store.seen_record import LONGEST_WITHIN_S, MOST_EXPOSURES, Exposures, within
 
 __all__ = ["FrequencyCap", "check_caps", "forbidden", "horizon_s"]
 
@@ -78,7 +78,7 @@ def horizon_s(caps: Sequence[FrequencyCap]) -> int:
 def forbidden(
     caps: Sequence[FrequencyCap], exposures: Exposures, second: int
 ) -> NDArray[np.uint64]:
-    """Return the arms that may not be shown in a second, by their hashes, ascending.
+    """Return the arms that may not be shown in a second, by their hashes; some may come twice.
 
     Parameters
     ----------
@@ -91,9 +91,12 @@ def forbidden(
     """
     if not exposures.size:
         return exposures
-    hashes, age = exposures & _HASH, ages(exposures, second)
+    hashes = exposures & _HASH
     found = []
     for cap in caps:
-        arms, counts = np.unique(hashes[age <= cap.within_s], return_counts=True)
-        found.append(arms if cap.times == 1 else arms[counts >= cap.times])
-    return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
+        arms = hashes[within(exposures, second, cap.within_s)]
+        if cap.times > 1:
+            arms, counts = np.unique(arms, return_counts=True)
+            arms = arms[counts >= cap.times]
+        found.append(arms)
+    return found[0] if len(found) == 1 else np.concatenate(found)

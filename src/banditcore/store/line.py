@@ -41,8 +41,8 @@ class Line:
     def __init__(self, connection: AbstractConnection) -> None:
         # redis-py connects, speaks TLS and logs in; from then on the socket is ours. What is left
         # of its connection must not close it: after a fork the socket is the parent's too.
-        sock, connection._sock = connection._sock, None  # type: ignore[assignment]
-        self._socket: socket.socket = sock
+        self._socket: socket.socket = connection._sock
+        vars(connection)["_sock"] = None
         # Not select(): it refuses descriptors above 1,023.
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)

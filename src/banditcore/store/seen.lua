@@ -11,7 +11,7 @@
 
 local LAYOUT = '\1'
 local HEADER, EXPOSURE = 4, 8
-local WRAP, AHEAD = 16777216, 1225216 -- 2^24 seconds, of which so many are the future
+local WRAP, AHEAD = 16777216, 1225215 -- 2^24 seconds, of which so many are the future
 
 local function checksum(body)
   local hex = redis.sha1hex(body)

@@ -20,16 +20,17 @@ from numpy.typing import NDArray
 from banditcore.errors import CorruptDataError, describe
 
 __all__ = [
+    "AHEAD_S",
     "LONGEST_BYTES",
     "LONGEST_WITHIN_S",
     "MOST_EXPOSURES",
     "Exposures",
-    "ages",
     "arm_hash",
     "decode",
     "encode",
     "exposure",
     "pack",
+    "within",
 ]
 
 Exposures = NDArray[np.uint64]
@@ -48,7 +49,8 @@ LONGEST_BYTES = _HEADER_BYTES + _EXPOSURE_BYTES * MOST_EXPOSURES
 _TIME_BITS = 24
 _WRAP = 1 << _TIME_BITS
 _SECONDS = np.uint64(_WRAP - 1)
-_AHEAD_S = _WRAP - 2 * LONGEST_WITHIN_S
+AHEAD_S = _WRAP - 2 * LONGEST_WITHIN_S - 1
+"""How far ahead of ours a clock may be that marked an exposure: 14 days."""
 _HASH_BYTES = 5
 
 
@@ -64,13 +66,14 @@ def exposure(hashed: int, second: int) -> int:
     return hashed | second % _WRAP
 
 
-def ages(exposures: Exposures, second: int) -> NDArray[np.int64]:
-    """Return how many seconds before `second` each exposure was; negative after it.
+def within(exposures: Exposures, second: int, seconds: int) -> NDArray[np.bool_]:
+    """Tell of each exposure whether it was at most so many seconds before `second`, or after it.
 
-    Right from 180 days before it to 14 days after it.
+    Right for exposures from 180 days before `second` to 14 days after it.
     """
-    past = (second - (exposures & _SECONDS).astype(np.int64)) % _WRAP
-    return np.where(past >= _WRAP - _AHEAD_S, past - _WRAP, past)
+    # Modulo 2^64, of which 2^24 is a divisor. Ages are counted from the latest that can be.
+    latest = np.uint64((second + AHEAD_S) % _WRAP)
+    return ((latest - exposures) & _SECONDS) <= np.uint64(seconds + AHEAD_S)
 
 
 def pack(exposures: Iterable[int]) -> bytes:
