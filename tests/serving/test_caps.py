@@ -86,7 +86,12 @@ def test_arms_that_share_a_hash_are_all_found(monkeypatch: pytest.MonkeyPatch) -
 def test_an_index_of_other_arms_is_made_from_the_one_before() -> None:
     arms = tuple(f"item-{i}" for i in range(100))
     before = ArmIndex(arms)
-    for changed in (tuple(reversed(arms)), (*arms[50:], "new", "newer"), tuple("x".join(arms).split("x")), ()):
+    for changed in (
+        tuple(reversed(arms)),
+        (*arms[50:], "new", "newer"),
+        tuple("x".join(arms).split("x")),
+        (),
+    ):
         index = ArmIndex(changed, before)
         for arm in (*arms, "new", "newer"):
             found = index.among(np.array([arm_hash(arm)], np.uint64))

@@ -150,15 +150,11 @@ class SeenItems:
         return SeenStats(failures, len(self._unsent), self._unsent.dropped)
 
     def warm_up(self) -> None:
-        """Open a first connection and give the server its functions; both come later else."""
-        nobody = keys.seen(self._bandit, _NOBODY)
-        nothing = seen_library.mark(
-            nobody, now=0, horizon=self._horizon_s, most=MOST_EXPOSURES, exposures=b""
-        )
+        """Open a connection to each server and give it its functions; else both come later."""
         # Perhaps it may only read. The first mark meets the same, and tells.
         with suppress(StoreError):
-            library.run(self._store, [nothing])
-        self._client.ask([self._question(nobody)], time.monotonic() + _SEND_S)
+            library.load(self._store, seen_library.FILE)
+        self._client.warm_up(time.monotonic() + _SEND_S)
 
     def prepare(self, rungs: Mapping[str, Holding]) -> None:
         """Index the arms of snapshots before a request needs it; let go of others."""

@@ -85,9 +85,16 @@ class DeadlineClient:
         """Whether a server is out of reach, as far as is known."""
         return any(lines.is_broken for lines in self._lines.values())
 
-    def warm_up(self, key: str, deadline: float) -> None:
-        """Open a first connection to the server of a key, if that succeeds by `deadline`."""
-        self.ask([Command(key, ("GETRANGE", key, 0, 0))], deadline)
+    def warm_up(self, deadline: float) -> None:
+        """Open a first connection to each server, as far as that succeeds by `deadline`."""
+        for node in self._places.nodes():
+            lines = self._of(node)
+            try:
+                taken = lines.take()
+                line = taken if isinstance(taken, Line) else lines.wait(taken, deadline)
+            except LOST:
+                continue  # requests meet the same, and tell
+            lines.give_back(line)
 
     def ask(self, commands: Sequence[Command], deadline: float) -> list[Answer]:
         """Send commands, once and together to each server, and return their answers in order.

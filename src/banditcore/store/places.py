@@ -38,6 +38,13 @@ class Places:
         """Whether keys may come to be on other servers than the map at hand says."""
         return isinstance(self._client, redis.RedisCluster)
 
+    def nodes(self) -> list[str]:
+        """Return the nodes that have keys, by the map at hand; [""] for one server."""
+        client = self._client
+        if not isinstance(client, redis.RedisCluster):
+            return [""]
+        return [str(node.name) for node in client.get_primaries()]
+
     def of(self, key: str) -> str:
         """Return the node, "host:port", that has a key by the map at hand; "" for one server.
 
