@@ -15,7 +15,7 @@ from banditcore.store import keys
 from banditcore.store.connect import Store, connect
 from proxy import proxy_before
 from published import NOW, snapshot, warm
-from servers import RunningServer, certificates, running_server, wait_until
+from servers import RunningServer, binaries, certificates, running_server, wait_until
 
 CAPS = (FrequencyCap(),)
 
@@ -190,8 +190,10 @@ def test_a_trickle_is_given_up(server: RunningServer, patient: None) -> None:
             asyncio.run(main(r))
 
 
+@pytest.mark.skipif("redis" not in binaries(), reason="no server that speaks TLS is installed")
 def test_over_tls(patient: None) -> None:
-    with certificates() as tls, running_server("valkey", tls | {"tls-auth-clients": "no"}, tls=True) as secure:  # fmt: skip  # noqa: E501
+    own = {"tls-auth-clients": "no"}
+    with certificates() as tls, running_server("redis", tls | own, tls=True) as secure:
         url = f"rediss://127.0.0.1:{secure.tls_port}?ssl_ca_certs={tls['tls-ca-cert-file']}"
 
         async def main(store: Store) -> None:
