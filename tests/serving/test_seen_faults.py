@@ -50,32 +50,38 @@ def looked_up(proxy: Proxy, user: str) -> int:
 
 
 def test_a_reply_that_is_cut_off(server: RunningServer, patient: None) -> None:
-    with proxy_before(server.socket_path) as proxy, connect(proxy.url) as store:
-        with serving(store) as r:
-            r.mark_seen("u", ["IN:3"], now=NOW)
-            with serving(store) as other:  # which has it from the store alone
-                before = looked_up(proxy, "u")
-                proxy.lose_next_reply(keys.seen("home", "u").encode())
-                answer = other.recommend("IN", 30, user="u", now=NOW)
-                assert (len(answer.arms), answer.degraded) == (30, ("seen",))
-                assert looked_up(proxy, "u") == before + 1  # no retry
-                assert failures(other) == {"connection": 1}
-                again = other.recommend("IN", 30, user="u", now=NOW)
-                assert again.degraded == ()
-                assert "IN:3" not in again.arms
+    with (
+        proxy_before(server.socket_path) as proxy,
+        connect(proxy.url) as store,
+        serving(store) as r,
+    ):
+        r.mark_seen("u", ["IN:3"], now=NOW)
+        with serving(store) as other:  # which has it from the store alone
+            before = looked_up(proxy, "u")
+            proxy.lose_next_reply(keys.seen("home", "u").encode())
+            answer = other.recommend("IN", 30, user="u", now=NOW)
+            assert (len(answer.arms), answer.degraded) == (30, ("seen",))
+            assert looked_up(proxy, "u") == before + 1  # no retry
+            assert failures(other) == {"connection": 1}
+            again = other.recommend("IN", 30, user="u", now=NOW)
+            assert again.degraded == ()
+            assert "IN:3" not in again.arms
 
 
 def test_a_reply_that_trickles_is_given_up(server: RunningServer) -> None:
     """Each byte comes in time, the whole would not."""
     with connect(server.url) as direct, serving(direct) as r:
         wait_until(lambda: r.mark_seen("u", ["IN:3"], now=NOW), "the mark is not stored")
-    with proxy_before(server.socket_path) as proxy, connect(proxy.url) as store:
-        with serving(store) as r:
-            proxy.trickle(0.004)
-            answer = r.recommend("IN", 30, user="u", now=NOW)
-            assert (len(answer.arms), answer.degraded) == (30, ("seen",))
-            assert failures(r) == {"timeout": 1}
-            assert looked_up(proxy, "u") == 1
+    with (
+        proxy_before(server.socket_path) as proxy,
+        connect(proxy.url) as store,
+        serving(store) as r,
+    ):
+        proxy.trickle(0.004)
+        answer = r.recommend("IN", 30, user="u", now=NOW)
+        assert (len(answer.arms), answer.degraded) == (30, ("seen",))
+        assert failures(r) == {"timeout": 1}
+        assert looked_up(proxy, "u") == 1
 
 
 def test_a_late_reply_is_nobody_elses(server: RunningServer, patient: None) -> None:
@@ -101,23 +107,26 @@ def test_a_late_reply_is_nobody_elses(server: RunningServer, patient: None) -> N
 
 
 def test_a_server_that_hangs_is_left_alone_and_found_again(server: RunningServer) -> None:
-    with proxy_before(server.socket_path) as proxy, connect(proxy.url) as store:
-        with serving(store) as r:
-            server.process.send_signal(signal.SIGSTOP)
-            try:
-                for _ in range(100):
-                    answer = r.recommend("IN", 10, user="u", now=NOW)
-                    assert answer.degraded == ("seen",)
-                found = failures(r)
-                assert sum(found.values()) == 100
-                assert found["unreachable"] >= 100 - FAILURES
-                assert looked_up(proxy, "u") <= FAILURES
-            finally:
-                server.process.send_signal(signal.SIGCONT)
-            wait_until(
-                lambda: r.recommend("IN", 10, user="v", now=NOW).degraded == (),
-                "it is not asked again",
-            )
+    with (
+        proxy_before(server.socket_path) as proxy,
+        connect(proxy.url) as store,
+        serving(store) as r,
+    ):
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            for _ in range(100):
+                answer = r.recommend("IN", 10, user="u", now=NOW)
+                assert answer.degraded == ("seen",)
+            found = failures(r)
+            assert sum(found.values()) == 100
+            assert found["unreachable"] >= 100 - FAILURES
+            assert looked_up(proxy, "u") <= FAILURES
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        wait_until(
+            lambda: r.recommend("IN", 10, user="v", now=NOW).degraded == (),
+            "it is not asked again",
+        )
 
 
 def test_a_server_that_dies_and_one_that_comes_in_its_place(patient: None) -> None:
@@ -251,12 +260,15 @@ def test_the_least_rights_are_enough(server: RunningServer, patient: None) -> No
 
 
 def test_no_user_no_look_up(server: RunningServer) -> None:
-    with proxy_before(server.socket_path) as proxy, connect(proxy.url) as store:
-        with serving(store) as r:
-            before = proxy.requests(LOOK_UP)
-            for _ in range(10):
-                assert r.recommend("IN", now=NOW).degraded == ()
-            assert proxy.requests(LOOK_UP) == before
+    with (
+        proxy_before(server.socket_path) as proxy,
+        connect(proxy.url) as store,
+        serving(store) as r,
+    ):
+        before = proxy.requests(LOOK_UP)
+        for _ in range(10):
+            assert r.recommend("IN", now=NOW).degraded == ()
+        assert proxy.requests(LOOK_UP) == before
 
 
 def test_answers_are_remembered_while_the_store_is_away(server: RunningServer) -> None:
