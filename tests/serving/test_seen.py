@@ -205,15 +205,18 @@ def test_a_fork_shares_no_connection(store: Store) -> None:
 def test_memory_is_bounded() -> None:
     memory = SeenMemory(most_users=3, most_exposures=10)
     for user in "abc":
-        memory.mark(user, [1, 2, 2])
-    memory.mark("a", [3])
-    memory.mark("d", [4])
-    assert [memory.marks(user) for user in "abcd"] == [[1, 2, 3], [], [1, 2], [4]]
-    memory.mark("c", range(100, 108))
-    assert [len(memory.marks(user)) for user in "acd"] == [0, 10, 0]
+        memory.mark(user, {1: 10, 2: 10})
+    memory.mark("a", {3: 11, 1: 10})
+    memory.mark("d", {4: 12})
+    assert [memory.marks(user, 10) for user in "abcd"] == [[1, 2, 3], [], [1, 2], [4]]
+    memory.mark("c", dict.fromkeys(range(100, 108), 12))
+    assert [len(memory.marks(user, 10)) for user in "acd"] == [0, 10, 0]
+    assert len(memory.marks("c", 11)) == 8
+    memory.mark("d", dict.fromkeys([5, 6], 12))  # there is room again: c has given two back
+    assert [len(memory.marks(user, 10)) for user in "cd"] == [8, 2]
     whole = SeenMemory()
-    whole.mark("a", range(2 * MOST_EXPOSURES))
-    assert whole.marks("a") == list(range(MOST_EXPOSURES, 2 * MOST_EXPOSURES))
+    whole.mark("a", dict.fromkeys(range(2 * MOST_EXPOSURES), 5))
+    assert whole.marks("a", 5) == list(range(MOST_EXPOSURES, 2 * MOST_EXPOSURES))
     for i in range(20):
         whole.answer("a", 7, (f"arm-{i}",))
     assert whole.answers("a") == [exposure(arm_hash(f"arm-{i}"), 7) for i in range(12, 20)]

@@ -70,11 +70,14 @@ class SeenStats:
     dropped : int
         Marks that were given up: too many waited, the store refused them, or they were left at
         the end.
+    trouble : str or None
+        Why the store cannot be reached just now. No password is in it.
     """
 
     failures: Mapping[str, int]
     unsent: int
     dropped: int
+    trouble: str | None
 
 
 class Seen:
@@ -147,7 +150,7 @@ class SeenItems:
         """What did not go as it should."""
         with self._counting:
             failures = dict(self._failures)
-        return SeenStats(failures, len(self._unsent), self._unsent.dropped)
+        return SeenStats(failures, len(self._unsent), self._unsent.dropped, self._client.trouble)
 
     def warm_up(self) -> None:
         """Open a connection to each server and give it its functions; else both come later."""
@@ -237,7 +240,7 @@ class SeenItems:
 
     def _seen(self, key: str, moment: float, answer: Answer) -> Seen:
         second = int(moment // 1)
-        known = self.memory.marks(key)
+        known = self.memory.marks(key, second - self._horizon_s)
         exposures = None
         if isinstance(answer, bytes):
             try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
 
 from banditcore.store.seen_record import MOST_EXPOSURES, arm_hash, exposure
 
@@ -21,7 +22,7 @@ class _User:
     __slots__ = ("answers", "marks")
 
     def __init__(self) -> None:
-        self.marks: dict[int, None] = {}  # a set that keeps its order
+        self.marks: dict[int, int] = {}  # exposure -> its second, in the order of marking
         self.answers: deque[tuple[int, Sequence[str]]] = deque(maxlen=_MOST_ANSWERS)
 
     def __len__(self) -> int:
@@ -56,12 +57,12 @@ class SeenMemory:
             self._users.clear()
             self._size = 0
 
-    def mark(self, key: str, exposures: Iterable[int]) -> None:
-        """Remember what a user, by the key of the record, was shown."""
+    def mark(self, key: str, exposures: Mapping[int, int]) -> None:
+        """Remember what a user, by the key of the record, was shown in which second."""
         with self._lock:
             user = self._user(key)
             before = len(user)
-            user.marks.update(dict.fromkeys(exposures))
+            user.marks.update(exposures)
             while len(user.marks) > MOST_EXPOSURES:
                 del user.marks[next(iter(user.marks))]
             self._grown(len(user) - before)
@@ -74,13 +75,19 @@ class SeenMemory:
             user.answers.append((second, arms))
             self._grown(len(user) - before)
 
-    def marks(self, key: str) -> list[int]:
-        """Return the exposures that were marked."""
+    def marks(self, key: str, since: int) -> list[int]:
+        """Return the exposures that were marked; forget the first of them before `since`."""
         if key not in self._users:  # the most usual case, without the lock
             return []
         with self._lock:
             user = self._users.get(key)
-            return list(user.marks) if user else []
+            if user is None:
+                return []
+            # Seconds are kept modulo 194 days: what is old must go before it seems new.
+            for each in [*takewhile(lambda each: user.marks[each] < since, user.marks)]:
+                del user.marks[each]
+                self._size -= 1
+            return list(user.marks)
 
     def answers(self, key: str) -> list[int]:
         """Return recent answers as if they had been marked."""

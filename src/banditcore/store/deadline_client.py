@@ -32,6 +32,10 @@ __all__ = ["DeadlineClient", "Unanswered"]
 _THREAD = "banditcore-lines"
 _RELEARN_S = 1.0  # between looks for who serves what
 _MOVED = {"MOVED", "ASK", "CLUSTERDOWN", "READONLY", "MASTERDOWN"}
+_KNOWN = {
+    "ASK", "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "MOVED", "NOAUTH",
+    "NOFUNCTION", "NOPERM", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN", "WRONGPASS", "WRONGTYPE",
+}  # fmt: skip
 _NOT_SERVING = {
     "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "NOAUTH", "NOPERM", "WRONGPASS",
 }  # fmt: skip
@@ -47,7 +51,8 @@ class Unanswered:
     ----------
     why : str
         ``"timeout"``, ``"connection"``, ``"garbled"``; ``"unreachable"``: known to be, so it was
-        not asked; or the first word of the server's refusal, such as ``"LOADING"``.
+        not asked; or the first word of the server's refusal, such as ``"LOADING"``; ``"ERR"`` for
+        any that is not among the known ones.
     """
 
     why: str
@@ -81,9 +86,9 @@ class DeadlineClient:
         self._learned = -_RELEARN_S
 
     @property
-    def is_broken(self) -> bool:
-        """Whether a server is out of reach, as far as is known."""
-        return any(lines.is_broken for lines in self._lines.values())
+    def trouble(self) -> str | None:
+        """Why a server is out of reach; None while none is. No password is in it."""
+        return next((each.trouble for each in self._lines.values() if each.trouble), None)
 
     def warm_up(self, deadline: float) -> None:
         """Open a first connection to each server, as far as that succeeds by `deadline`."""
@@ -108,29 +113,32 @@ class DeadlineClient:
         """
         answers: dict[int, Answer] = {}
         asked: list[tuple[Lines, Line, list[int]]] = []
-        for lines, members in self._groups(commands, deadline, answers):
-            line = None
-            try:
-                taken = lines.take()
-                line = taken if isinstance(taken, Line) else lines.wait(taken, deadline)
-                line.send(_question(commands, members), deadline)
-            except LOST as error:
-                self._lost(lines, line, error, members, answers)
-            except BaseException:  # an interrupt
-                lines.drop(line)
-                raise
-            else:
-                asked.append((lines, line, members))
-        for lines, line, members in asked:
-            try:
-                replies = line.receive(len(members), deadline)
-            except LOST as error:
-                self._lost(lines, line, error, members, answers)
-            except BaseException:
-                lines.drop(line)
-                raise
-            else:
-                self._settle(lines, line, replies, members, answers)
+        try:
+            for lines, members in self._groups(commands, deadline, answers):
+                line = None
+                try:
+                    taken = lines.take()
+                    line = taken if isinstance(taken, Line) else lines.wait(taken, deadline)
+                    asked.append((lines, line, members))
+                    line.send(_question(commands, members), deadline)
+                except LOST as error:
+                    if line is not None:
+                        asked.pop()
+                    self._lost(lines, line, error, members, answers)
+            while asked:
+                lines, line, members = asked[-1]
+                try:
+                    replies = line.receive(len(members), deadline)
+                except LOST as error:
+                    asked.pop()
+                    self._lost(lines, line, error, members, answers)
+                else:
+                    asked.pop()
+                    self._settle(lines, line, replies, members, answers)
+        except BaseException:  # an interrupt: replies may be on their way
+            for lines, line, _ in asked:
+                lines.retire(line)
+            raise
         return [answers[i] for i in range(len(commands))]
 
     async def ask_async(self, commands: Sequence[Command], deadline: float) -> list[Answer]:
@@ -242,7 +250,7 @@ class DeadlineClient:
         if not codes.isdisjoint(_MOVED):
             self._relearn()
         for i, reply in zip(members, replies, strict=True):
-            answers[i] = Unanswered(reply.code) if isinstance(reply, Refusal) else reply
+            answers[i] = _unanswered(reply) if isinstance(reply, Refusal) else reply
 
     def _lost(
         self,
@@ -276,10 +284,15 @@ class DeadlineClient:
         try:
             self._places.relearn()
         except StoreError:
-            return  # requests go on to say that they are unanswered, and to call for another look
+            pass  # requests go on to say that they are unanswered, and to call for another look
         finally:
+            known = set(self._places.nodes())
             with self._lock:
                 self._learner = None
+                gone = [lines for node, lines in self._lines.items() if node not in known]
+                self._lines = {n: lines for n, lines in self._lines.items() if n in known}
+            for lines in gone:
+                lines.close()
 
 
 async def _promised(lines: Lines, promise: Future[Line], deadline: float) -> Line:
@@ -289,6 +302,10 @@ async def _promised(lines: Lines, promise: Future[Line], deadline: float) -> Lin
     except BaseException:
         lines.renounce(promise)
         raise
+
+
+def _unanswered(refusal: Refusal) -> Unanswered:
+    return Unanswered(refusal.code if refusal.code in _KNOWN else "ERR")
 
 
 def _check_probe(reply: Reply) -> None:

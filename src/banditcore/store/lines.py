@@ -16,7 +16,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 
 from banditcore.errors import StoreError
 from banditcore.store.breaker import Breaker
-from banditcore.store.line import LOST, Line
+from banditcore.store.line import Line
 
 __all__ = ["OPEN_S", "Lines", "NoLineError"]
 
@@ -38,9 +38,14 @@ class Lines:
     Parameters
     ----------
     open_line : callable
-        Returns a line that has answered; raises StoreError or `LOST`. May take `OPEN_S` a step.
+        Returns a line that has answered. May take `OPEN_S` a step.
     name : str
         Of the thread.
+
+    Attributes
+    ----------
+    trouble : str or None
+        Why the last line could not be opened; None if it could.
     """
 
     def __init__(self, open_line: Callable[[], Line], name: str) -> None:
@@ -57,11 +62,7 @@ class Lines:
         self._breaker = Breaker()
         self._opener: threading.Thread | None = None
         self._closing = threading.Event()
-
-    @property
-    def is_broken(self) -> bool:
-        """Whether the server is out of reach, as far as is known."""
-        return self._breaker.is_open
+        self.trouble: str | None = None
 
     def take(self) -> Line | Future[Line]:
         """Return a line, or the promise of one; give each back, or drop it.
@@ -213,8 +214,10 @@ class Lines:
                 continue
             try:
                 line = self._open_line()
-            except (StoreError, *LOST):
+            # Were the thread to die of anything, nothing would ever be opened again.
+            except Exception as error:  # noqa: BLE001
                 with self._lock:
+                    self.trouble = _told(error)
                     self._breaker.failed(surely=True)
                     waiting = list(self._waiting)
                     self._waiting.clear()
@@ -223,9 +226,15 @@ class Lines:
                 continue
             pause_s = 0.0
             with self._lock:
+                self.trouble = None
                 self._breaker.succeeded()
                 self._taken += 1
                 self._hand_out(line)
+
+
+def _told(error: Exception) -> str:
+    """Return an error in words; texts that are not ours may hold what is secret."""
+    return str(error) if isinstance(error, StoreError) else type(error).__name__
 
 
 def _refuse(waiting: list[Future[Line]]) -> None:
