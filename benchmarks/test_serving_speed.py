@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 import banditcore as bc
@@ -65,3 +67,30 @@ def test_refresh_100_segments_of_1_000_arms(benchmark, store: bc.Store) -> None:
         bandit.add_arms(f"IN/{i}", arms)
     report = benchmark.pedantic(bandit.refresh, rounds=1)
     assert len(report.published) == 102
+
+
+@pytest.mark.benchmark(group="recommend to a user who has seen 50 of 10,000 arms, k=10")
+class TestSeen:
+    @pytest.fixture
+    def capped(self, store: bc.Store, recommender: bc.Recommender) -> Iterator[bc.Recommender]:
+        bandit = bc.Bandit("bench", store, prior=bc.Prior(1, 30))
+        with bc.Recommender(bandit, caps=[bc.FrequencyCap()]) as marking:
+            marking.warm_up()
+            marking.mark_seen("u42", [f"item-{i}" for i in range(50)])
+        with bc.Recommender(bandit, caps=[bc.FrequencyCap()]) as made:  # has it from the store
+            made.warm_up()
+            yield made
+
+    def test_told_by_the_caller(self, benchmark, recommender: bc.Recommender) -> None:
+        seen = {f"item-{i}" for i in range(50)}
+        benchmark(recommender.recommend, "IN/mobile", 10, exclude=seen, user="u42")
+
+    def test_looked_up(self, benchmark, capped: bc.Recommender) -> None:
+        answer = benchmark(capped.recommend, "IN/mobile", 10, user="u42")
+        assert len(answer.arms) == 10
+
+    def test_nobody_known(self, benchmark, capped: bc.Recommender) -> None:
+        benchmark(capped.recommend, "IN/mobile", 10)
+
+    def test_marked(self, benchmark, capped: bc.Recommender) -> None:
+        benchmark(capped.mark_seen, "u43", ["item-1"])

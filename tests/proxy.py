@@ -7,6 +7,7 @@ import shutil
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,8 @@ class Proxy:
         self._to_cut: list[tuple[bytes, int]] = []
         self._to_swallow: list[bytes] = []
         self._to_do: list[tuple[bytes, Callable[[], None]]] = []
+        self._requests: list[bytes] = []
+        self._between_bytes_s = 0.0
         self._open: list[socket.socket] = []
 
     def lose_next_reply(self, to: bytes) -> None:
@@ -53,8 +56,17 @@ class Proxy:
         with self._lock:
             self._to_do.append((to, action))
 
+    def trickle(self, between_bytes_s: float) -> None:
+        """From now on send replies byte by byte."""
+        self._between_bytes_s = between_bytes_s
+
+    def requests(self, holding: bytes) -> int:
+        """Return how many times `holding` came in requests."""
+        return sum(request.count(holding) for request in self._requests)
+
     def heal(self) -> None:
         """Forward everything again."""
+        self._between_bytes_s = 0.0
         with self._lock:
             for orders in (self._to_lose, self._to_cut, self._to_swallow, self._to_do):
                 orders.clear()
@@ -82,6 +94,7 @@ class Proxy:
             back.start()
             while request := client.recv(1 << 20):
                 with self._lock:
+                    self._requests.append(request)
                     for wanted in [word for word in self._to_lose if word in request]:
                         self._to_lose.remove(wanted)
                         losing.set()
@@ -118,7 +131,12 @@ class Proxy:
                     self.lost += 1
                     client.shutdown(socket.SHUT_RDWR)
                     return
-                client.sendall(reply)
+                if not self._between_bytes_s:
+                    client.sendall(reply)
+                    continue
+                for at in range(len(reply)):
+                    client.sendall(reply[at : at + 1])
+                    time.sleep(self._between_bytes_s)
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)

@@ -38,7 +38,7 @@ from banditcore.propensity import rank_probabilities, top_probabilities
 from banditcore.recording import Applied
 from banditcore.refresh import Refresher, RefreshReport, on_dask
 from banditcore.sampling import active_kernel, quantile, sample_beta, thompson_topk
-from banditcore.serving import Recommendation, Recommender
+from banditcore.serving import FrequencyCap, Recommendation, Recommender, SeenStats
 from banditcore.store import Store, connect
 from banditcore.thompson_sampler import ThompsonSampler
 
@@ -58,6 +58,7 @@ __all__ = [
     "Event",
     "EventLog",
     "ExecutorUnavailableError",
+    "FrequencyCap",
     "IngestReport",
     "InvalidTypeError",
     "InvalidValueError",
@@ -70,6 +71,7 @@ __all__ = [
     "Recommender",
     "RefreshReport",
     "Refresher",
+    "SeenStats",
     "Store",
     "StoreError",
     "StoreUnavailableError",

@@ -9,12 +9,12 @@ from banditcore.store import keys, partitions
 from banditcore.store.connect import Store
 from banditcore.store.stream_removal import known_partitions
 
-__all__ = ["Ownership", "is_of_stream", "tag", "tag_of"]
+__all__ = ["Ownership", "is_of_stream", "is_seen", "tag", "tag_of"]
 
 _KEY = re.compile(
-    rb"(bc:\{[0-9a-f]{32}\}):(?:([abs]|w:[01])|([ciqp])|([xodl])|([eln]):[0-9a-f]{32})"
+    rb"(bc:\{[0-9a-f]{32}\}):(?:([abs]|w:[01])|([ciqp])|([xodl])|([eln]):[0-9a-f]{32}|(u))"
 )
-_SEGMENT, _BANDIT, _PARTITION, _PASSING = 2, 3, 4, 5
+_SEGMENT, _BANDIT, _PARTITION, _PASSING, _SEEN = 2, 3, 4, 5, 6
 
 
 class Ownership:
@@ -60,6 +60,8 @@ class Ownership:
             return found in self._segments
         if match[_PARTITION] or match[_PASSING] == b"e":
             return found in self._partitions
+        if match[_SEEN]:  # no index names users; their records expire
+            return True
         return bool(match[_PASSING]) and found in self._bandits
 
     def bandit_of_unknown(self, name: bytes) -> str | None:
@@ -93,3 +95,9 @@ def is_of_stream(name: bytes) -> bool:
     """Tell whether a key's name is one of a partition or of its producers."""
     match = _KEY.fullmatch(name)
     return match is not None and bool(match[_PARTITION] or match[_PASSING] == b"e")
+
+
+def is_seen(name: bytes) -> bool:
+    """Tell whether a key's name is that of what a user has seen."""
+    match = _KEY.fullmatch(name)
+    return match is not None and bool(match[_SEEN])

@@ -6,7 +6,8 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from banditcore.maintenance.ownership import Ownership, is_of_stream, tag_of
+from banditcore.maintenance.ownership import Ownership, is_of_stream, is_seen, tag_of
+from banditcore.maintenance.seen_checks import check_seen
 from banditcore.maintenance.segment_checks import Problem
 from banditcore.maintenance.stream_checks import check_passing
 from banditcore.store import keys, keyspace
@@ -20,6 +21,8 @@ MOST_NAMED = 1000
 """Keys of nobody that are held in memory, and named; the others are counted."""
 
 _AT_ONCE = 1000
+
+_Check = Callable[["Store", Sequence[bytes]], Iterator[Problem]]
 
 
 class OtherKeys:
@@ -51,7 +54,7 @@ class OtherKeys:
         """
         strangers: list[bytes] = []
         more = 0
-        passing: list[bytes] = []
+        checked: dict[_Check, list[bytes]] = {check_passing: [], check_seen: []}
         for name in keyspace.scan(self._store):
             self.keys += 1
             if not before.has(name):
@@ -59,20 +62,24 @@ class OtherKeys:
                     strangers.append(name)
                 else:
                     more += 1
-            elif before.is_passing(name):
-                passing.append(name)
-                if len(passing) == _AT_ONCE:
-                    yield from self._check_passing(passing)
-                    passing.clear()
-        yield from self._check_passing(passing)
+                continue
+            check = _check_of(name, before)
+            if check is None:
+                continue
+            checked[check].append(name)
+            if len(checked[check]) == _AT_ONCE:
+                yield from self._checked(check, checked[check])
+                checked[check].clear()
+        for check, names in checked.items():
+            yield from self._checked(check, names)
         if strangers:
             yield from self._named(strangers, now(), damaged)
         if more:
             what = f"and {more} more were named by no index when it was read"
             yield None, Problem("bc:*", what, "mend the other findings, and verify again")
 
-    def _check_passing(self, names: Sequence[bytes]) -> Iterator[tuple[None, Problem]]:
-        yield from ((None, problem) for problem in check_passing(self._store, names))
+    def _checked(self, check: _Check, names: Sequence[bytes]) -> Iterator[tuple[None, Problem]]:
+        yield from ((None, problem) for problem in check(self._store, names))
 
     def _named(
         self, names: Sequence[bytes], owned: Ownership, damaged: Container[str]
@@ -99,6 +106,13 @@ class OtherKeys:
         # All keys with one hash tag are one finding; each of no known kind is one of its own.
         for _, found in groupby(sorted(strangers), lambda name: tag_of(name) or name):
             yield None, _stranger(list(found))
+
+
+def _check_of(name: bytes, owned: Ownership) -> _Check | None:
+    """Return what checks a key that no segment's or bandit's own check has read."""
+    if owned.is_passing(name):
+        return check_passing
+    return check_seen if is_seen(name) else None
 
 
 def _stranger(names: Sequence[bytes]) -> Problem:

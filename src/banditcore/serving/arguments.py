@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from math import isfinite, isinf
 from typing import TypeAlias, TypeVar
@@ -24,8 +25,10 @@ __all__ = [
     "check_seconds",
     "check_segments",
     "check_segments_of_many",
+    "check_shown",
     "check_user",
     "check_users",
+    "moment_of",
 ]
 
 _Item = TypeVar("_Item")
@@ -83,6 +86,11 @@ def check_excluded_of_many(
     return [NOTHING if one is None else check_excluded(one) for one in each]
 
 
+def moment_of(now: float | None) -> float:
+    """Return the moment of a request, in seconds since 1970."""
+    return time.time() if now is None else check_now(now)
+
+
 def check_now(now: float) -> float:
     """Return a moment in seconds since 1970."""
     if isinstance(now, bool) or not isinstance(now, (int, float)):
@@ -101,6 +109,11 @@ def check_user(user: str) -> str:
             describe("user", user, "not empty, or all unknown users share a slate: use None")
         )
     return user
+
+
+def check_shown(arms: Iterable[str]) -> list[str]:
+    """Return the arms that somebody was shown."""
+    return [check_arm(arm) for arm in _each("arms", arms, "arm ids")]
 
 
 def check_users(users: Iterable[str | None]) -> list[str | None]:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import filterfalse, islice
 from pathlib import Path
 from types import TracebackType
 
 from banditcore.arrays import positive_int
-from banditcore.errors import InvalidTypeError, NotReadyError, StoreError, describe
-from banditcore.identifiers import check_segment
+from banditcore.errors import (
+    InvalidTypeError,
+    InvalidValueError,
+    NotReadyError,
+    StoreError,
+    describe,
+)
 from banditcore.serving import polling
 from banditcore.serving.arguments import (
     NOTHING,
@@ -23,34 +29,29 @@ from banditcore.serving.arguments import (
     check_excluded_of_many,
     check_k,
     check_mode,
-    check_now,
     check_seconds,
     check_segments,
     check_segments_of_many,
+    check_shown,
     check_user,
     check_users,
+    moment_of,
 )
 from banditcore.serving.backup import Backup
-from banditcore.serving.batch import choose_for_users, of_places
-from banditcore.serving.chance import random_key
+from banditcore.serving.caps import FrequencyCap, check_caps
+from banditcore.serving.choosing import Chooser
 from banditcore.serving.loader import PublishedBandit, SnapshotLoader
 from banditcore.serving.polling import Look, Poller, PollingState
-from banditcore.serving.recommendation import DEFAULT_SOURCE, Recommendation
-from banditcore.serving.recommendations import Origin, Recommendations
-from banditcore.serving.rung import climb
+from banditcore.serving.recommendation import Recommendation
+from banditcore.serving.recommendations import Recommendations
+from banditcore.serving.seen import SeenItems, SeenStats
 from banditcore.serving.warming import exercise
 from banditcore.slate_format import DEFAULT_MAX_BYTES
 
 __all__ = ["Recommender"]
 
 _COMMON_K = 1 << 16
-_BUCKETS = 2**64 - 1
 _NO_EXCLUSIONS: tuple[str, ...] = ()
-_AS_PROMISED: tuple[str, ...] = ()
-_STALE = ("stale",)
-_DEFAULTED = ("default",)
-
-_NOWHERE = Origin(DEFAULT_SOURCE, None, None, _DEFAULTED, None)
 
 _LOG = logging.getLogger("banditcore.serving")
 _CLOSING_S = 0.8  # for a thread that may hang in a socket
@@ -89,8 +90,8 @@ class Recommender:
         What to serve; their ancestors are added, for the fallback ladder. None means all the
         bandit has, read again at each look.
     budget : float
-        Seconds a request may take, > 0. It has no effect yet: an answer comes from local memory
-        alone, in microseconds. It will bound the look-up of items that a user has seen.
+        Seconds a request may take, > 0. An answer comes from local memory, in microseconds; with
+        `caps` it waits before for what its user has seen, no longer than this or 20 ms.
     max_age : float
         Seconds from a snapshot's counts until it no longer counts as fresh, > 0; may be inf.
     default : iterable of str
@@ -110,6 +111,10 @@ class Recommender:
         A directory for the last good snapshots, from which `warm_up` starts while the store is
         away. What comes from there is answered as ``"stale"``, however young, until the store has
         confirmed it. Whoever may write there decides what is recommended meanwhile.
+    caps : iterable of FrequencyCap
+        How often a user may be shown an arm; all of them hold. They are counted for the whole
+        bandit, over all segments, from what `mark_seen` was told. All recommenders of a bandit
+        should have the same: each mark removes what is too old for the longest of its own.
 
     Raises
     ------
@@ -130,11 +135,16 @@ class Recommender:
         mode: str = "bank",
         poll_s: float | None = 10.0,
         backup: str | os.PathLike[str] | None = None,
+        caps: Iterable[FrequencyCap] = (),
     ) -> None:
         self.budget = check_seconds("budget", budget)
         self.max_age = check_seconds("max_age", max_age, endless=True)
-        self._sticky_s = check_seconds("sticky_s", sticky_s)
         self._default = check_arms_of_default(default)
+        self._chooser = Chooser(
+            max_age=self.max_age,
+            sticky_s=check_seconds("sticky_s", sticky_s),
+            default=self._default,
+        )
         self._bandit = _check_bandit(bandit)
         poll_s = None if poll_s is None else check_seconds("poll_s", poll_s)
         self._backup = None if backup is None else _open_backup(backup, bandit.name, self.max_age)
@@ -145,6 +155,10 @@ class Recommender:
             max_blob_bytes=positive_int("max_blob_bytes", max_blob_bytes),
             live=check_mode(mode),
             backup=self._backup,
+        )
+        checked = check_caps(caps)
+        self._seen = (
+            SeenItems(bandit.store, bandit.name, checked, budget=self.budget) if checked else None
         )
         self._ready = False
         self._closed = False
@@ -164,6 +178,17 @@ class Recommender:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    async def __aenter__(self) -> Recommender:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "ready" if self._ready else "not ready"
@@ -312,40 +337,35 @@ class Recommender:
         NotReadyError
             Nothing was ever loaded and there is no `default`, or this recommender is closed.
         """
+        if not self._ready:
+            self._check_answerable()
         if k.__class__ is not int or not 0 < k < _COMMON_K:
             k = check_k(k)
         excluded = NOTHING if exclude is _NO_EXCLUSIONS else check_excluded(exclude)
-        moment = time.time() if now is None else check_now(now)
+        moment = moment_of(now)
         if user is not None and (user.__class__ is not str or not user):
             check_user(user)
-        degraded = _AS_PROMISED
-        rungs = self._loader.rungs
-        rung = rungs.get(segment) if segment.__class__ is str else None
-        if (
-            rung is None
-            or not rung.servable
-            or moment - rung.as_of > self.max_age
-            or not rung.confirmed
-        ):
-            rung, stale = climb(rungs, check_segment(segment), moment, self.max_age)
-            if rung is None:
-                return self._from_default(k, excluded)
-            if stale:
-                degraded = _STALE
-        if user is None:
-            key = random_key()
-        else:
-            key = rung.users.key(user, int(moment // self._sticky_s) & _BUCKETS)
-        policy = rung.policy
-        age = moment - rung.as_of
-        return Recommendation(
-            policy.choose(k, excluded, key),
-            rung.segment,
-            rung.version,
-            max(0.0, age),  # the store's clock may run ahead of ours
-            degraded,
-            (policy, k, excluded),
-        )
+        seen = None if user is None or self._seen is None else self._seen.look_up(user, moment)
+        return self._chooser.choose(self._loader.rungs, segment, k, user, excluded, moment, seen)
+
+    async def recommend_async(
+        self,
+        segment: str,
+        k: int = 10,
+        *,
+        user: str | None = None,
+        exclude: Iterable[str] = _NO_EXCLUSIONS,
+        now: float | None = None,
+    ) -> Recommendation:
+        """Do what `recommend` does without blocking the event loop; the same arguments."""
+        if user is None or self._seen is None:  # no network
+            return self.recommend(segment, k, user=user, exclude=exclude, now=now)
+        if not self._ready:
+            self._check_answerable()
+        k, excluded, user = check_k(k), check_excluded(exclude), check_user(user)
+        moment = moment_of(now)
+        seen = await self._seen.look_up_async(user, moment)
+        return self._chooser.choose(self._loader.rungs, segment, k, user, excluded, moment, seen)
 
     def recommend_many(
         self,
@@ -383,45 +403,88 @@ class Recommender:
         InvalidTypeError, InvalidValueError, NotReadyError
             As for `recommend`; also if lengths differ.
         """
+        if not self._ready:
+            self._check_answerable()
         k = check_k(k)
         people = check_users(users)
         groups = check_segments_of_many(segments, len(people))
         excluded = check_excluded_of_many(exclude, len(people))
-        moment = time.time() if now is None else check_now(now)
+        moment = moment_of(now)
+        seen = None if self._seen is None else self._seen.look_up_many(people, moment)
         rungs = self._loader.rungs
-        bucket = int(moment // self._sticky_s) & _BUCKETS
-        arms: list[tuple[str, ...]] = [()] * len(people)
-        origins = [_NOWHERE] * len(people)
-        for segment, places in groups.items():
-            rung, stale = climb(rungs, segment, moment, self.max_age)
-            if rung is None:
-                for place in places:
-                    out = excluded[place] if isinstance(excluded, list) else excluded
-                    arms[place] = self._from_default(k, out).arms
-                continue
-            age = max(0.0, moment - rung.as_of)
-            degraded = _STALE if stale else _AS_PROMISED
-            origin = Origin(rung.segment, rung.version, age, degraded, rung.policy)
-            if len(groups) == 1:
-                arms = choose_for_users(rung, people, bucket, k, excluded)
-                origins = [origin] * len(people)
-                break
-            members = [people[place] for place in places]
-            found = choose_for_users(rung, members, bucket, k, of_places(excluded, places))
-            for place, chosen in zip(places, found, strict=True):
-                arms[place] = chosen
-                origins[place] = origin
-        return Recommendations(arms, origins, k, excluded)
+        return self._chooser.choose_many(rungs, groups, k, people, excluded, moment, seen)
+
+    def mark_seen(self, user: str, arms: Iterable[str], *, now: float | None = None) -> bool:
+        """Note that a user was shown arms, for `caps`. Takes 20 ms at most.
+
+        This process leaves them out from now on, whatever the store does; others as soon as they
+        are stored. The same arm in the same second counts once: to repeat a call, give it the
+        same `now`.
+
+        Parameters
+        ----------
+        user : str
+            Not empty.
+        arms : iterable of str
+            Arm ids, such as `Recommendation.arms`.
+        now : float or None
+            When, in seconds since 1970; None reads the clock.
+
+        Returns
+        -------
+        bool
+            Whether they are stored. False: they are kept and sent in the background, once the
+            store takes them; up to 100,000 (`seen_stats` tells what waits, and what was dropped).
+
+        Raises
+        ------
+        InvalidTypeError, InvalidValueError
+            An argument breaks a rule above, or there are no `caps`.
+        NotReadyError
+            This recommender is closed.
+        """
+        seen = self._marking()
+        return seen.mark(check_user(user), check_shown(arms), moment_of(now))
+
+    async def mark_seen_async(
+        self, user: str, arms: Iterable[str], *, now: float | None = None
+    ) -> bool:
+        """Do what `mark_seen` does without blocking the event loop. Cancelled, it is sent later."""
+        seen = self._marking()
+        return await seen.mark_async(check_user(user), check_shown(arms), moment_of(now))
+
+    @property
+    def seen_stats(self) -> SeenStats | None:
+        """How look-ups and marks of seen items went; None without `caps`."""
+        return None if self._seen is None else self._seen.stats
+
+    def _marking(self) -> SeenItems:
+        if self._closed:
+            raise NotReadyError(describe("recommender", self, "it is closed: make another"))
+        if self._seen is None:
+            raise InvalidValueError(
+                describe("caps", (), "nothing is marked without: caps=[FrequencyCap()]")
+            )
+        return self._seen
 
     def close(self) -> None:
         """Let go of all snapshots and end the thread. May be called again; the store stays open.
 
         It returns within about a second: a thread that hangs in a socket ends by itself, after
-        the store's timeout, and changes nothing any more.
+        the store's timeout, and changes nothing any more. With `caps`, marks that wait are tried
+        once more, for another second.
         """
         self._closed = True
+        self._ready = False
         self._loader.clear()
         self._poller.stop(_CLOSING_S)
+        if self._seen is not None:
+            self._seen.close()
+
+    async def aclose(self) -> None:
+        """Do what `close` does without blocking the event loop."""
+        with ThreadPoolExecutor(1) as aside:
+            await asyncio.get_running_loop().run_in_executor(aside, self.close)
 
     def _after_fork(self) -> None:
         # A thread that was reloading is not in the child. What it was doing does no harm: each
@@ -429,25 +492,27 @@ class Recommender:
         was_polling = self._poller.after_fork()
         self._loader.after_fork(self._poller.resume if was_polling else None)
 
-    def _from_default(self, k: int, excluded: frozenset[str]) -> Recommendation:
+    def _check_answerable(self) -> None:
         if self._closed:
             raise NotReadyError(describe("recommender", self, "it is closed: make another"))
-        if not self._ready and not self._default:
+        if not self._default and not any(rung.servable for rung in self._loader.rungs.values()):
             raise NotReadyError(
                 describe("recommender", self, "call warm_up() first, or give it a default")
             )
-        arms = tuple(islice(filterfalse(excluded.__contains__, self._default), k))
-        return Recommendation(arms, DEFAULT_SOURCE, None, None, _DEFAULTED, None)
 
     def _exercise(self) -> bool:
         """Pay what only a first call costs; tell whether there is a snapshot to answer from."""
-        if not self._ready:
+        if self._seen is not None:
+            self._seen.prepare(self._loader.rungs)
+        if not self._ready and not self._closed:
+            if self._seen is not None:
+                self._seen.warm_up()
             for rung in self._loader.rungs.values():
                 if rung.servable:
                     exercise(rung)
                     self.recommend(rung.segment, 1, user="warm-up", exclude=["warm-up"])
                     self.recommend_many(rung.segment, ["warm-up", None], 1)
-                    self._ready = True
+                    self._ready = not self._closed
                     break
         return self._ready
 

@@ -22,6 +22,7 @@ __all__ = [
     "of_partition",
     "of_segment",
     "producer",
+    "seen",
     "workers",
 ]
 
@@ -93,6 +94,12 @@ def workers(bandit: str, source: str) -> str:
     return f"bc:{{{_digest(b'bandit', bandit)}}}:n:{_digest(b'workers', source)}"
 
 
+def seen(bandit: str, user: str) -> str:
+    """Return the key, a string, of what a user was shown lately. Any str is a user."""
+    digest = _digest_of(b"seen", bandit.encode(), user.encode(errors="surrogatepass"))
+    return f"bc:{{{digest}}}:u"
+
+
 def mark_field(source: str, partition: str) -> str:
     """Return the field of the state hash that says how far a partition of a source is applied.
 
@@ -116,8 +123,11 @@ def _partition_tag(bandit: str, partition: int) -> str:
 
 
 def _digest(domain: bytes, *names: str) -> str:
+    return _digest_of(domain, *(name.encode() for name in names))
+
+
+def _digest_of(domain: bytes, *parts: bytes) -> str:
     digest = blake2b(digest_size=16, person=domain)
-    for name in names:
-        encoded = name.encode()
+    for encoded in parts:
         digest.update(len(encoded).to_bytes(4, "little") + encoded)
     return digest.hexdigest()

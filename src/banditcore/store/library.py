@@ -38,6 +38,7 @@ __all__ = [
     "compact",
     "library_name",
     "library_source",
+    "load",
     "open_segment",
     "packed",
     "publish",
@@ -303,6 +304,18 @@ def attempt(store: Store, calls: Sequence[Call]) -> list[Reply | Failure]:
         for i, answer in zip(missing, again, strict=True):
             answers[i] = answer
     return answers
+
+
+def load(store: Store, file: str) -> None:
+    """Give every server a library before it is called; who has it keeps it.
+
+    Raises
+    ------
+    StoreError
+        A server cannot be reached, or does not permit it.
+    """
+    for node in store.servers():
+        _load(store, node, file)
 
 
 @cache

@@ -1,0 +1,228 @@
+"""Recommenders with frequency caps under asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from banditcore.serving import FrequencyCap, Recommender
+from banditcore.store import keys
+from banditcore.store.connect import Store, connect
+from proxy import proxy_before
+from published import NOW, snapshot, warm
+from servers import RunningServer, binaries, certificates, running_server, wait_until
+
+CAPS = (FrequencyCap(),)
+
+
+@pytest.fixture
+def server() -> Iterator[RunningServer]:
+    with running_server("valkey") as running:
+        yield running
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("banditcore.serving.seen.LONGEST_ASK_S", 10.0)
+
+
+def serving(store: Store, **options: object) -> Recommender:
+    settings = {"caps": CAPS, "budget": 10.0, "max_age": 1e9, **options}
+    return warm(store, snapshot("IN"), **settings)
+
+
+def test_it_answers_as_without_a_loop(any_store: Store, patient: None) -> None:
+    async def main() -> None:
+        async with serving(any_store) as r:
+            first = await r.recommend_async("IN", 10, user="u", now=NOW)
+            assert first.arms == r.recommend("IN", 10, user="u", now=NOW).arms
+            assert await r.mark_seen_async("u", first.arms, now=NOW)
+            for answer in (
+                await r.recommend_async("IN", 30, user="u", now=NOW),
+                r.recommend("IN", 30, user="u", now=NOW),
+            ):
+                assert len(answer.arms) == 20
+                assert set(first.arms).isdisjoint(answer.arms)
+                assert answer.degraded == ()
+            assert len((await r.recommend_async("IN", 30, now=NOW)).arms) == 30
+
+    asyncio.run(main())
+
+
+def test_many_at_once_each_get_their_own(server: RunningServer, patient: None) -> None:
+    async def main(store: Store) -> None:
+        async with serving(store) as marking:
+            stored = await asyncio.gather(
+                *(marking.mark_seen_async(f"u{i}", [f"IN:{i % 30}"], now=NOW) for i in range(300))
+            )
+            assert all(stored)
+        async with serving(store) as r:  # knows nothing but what the store has
+            answers = await asyncio.gather(
+                *(r.recommend_async("IN", 30, user=f"u{i}", now=NOW) for i in range(300))
+            )
+        for i, answer in enumerate(answers):
+            assert set(snapshot("IN").arms) - set(answer.arms) == {f"IN:{i % 30}"}
+            assert answer.degraded == ()
+
+    with connect(server.url) as store:
+        asyncio.run(main(store))
+
+
+def test_one_recommender_serves_many_loops_and_threads(
+    server: RunningServer, patient: None
+) -> None:
+    wrong: list[object] = []
+
+    async def one(r: Recommender, user: str) -> None:
+        for _ in range(50):
+            answer = await r.recommend_async("IN", 30, user=user, now=NOW)
+            if set(snapshot("IN").arms) - set(answer.arms) != {f"IN:{user}"} or answer.degraded:
+                wrong.append(answer)
+
+    with connect(server.url) as store:
+        with serving(store) as marking:
+            for user in "01234567":
+                marking.mark_seen(user, [f"IN:{user}"], now=NOW)
+        with serving(store) as r:
+            threads = [
+                threading.Thread(target=lambda user=user: asyncio.run(one(r, user)))
+                for user in "01234567"
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+    assert wrong == []
+
+
+def test_a_reply_after_cancelling_is_nobody_elses(server: RunningServer, patient: None) -> None:
+    released = threading.Event()
+
+    async def main(r: Recommender, key: bytes) -> None:
+        for _ in range(5):
+            released.clear()
+            proxy.before_next_request(key, lambda: released.wait(20) and None)
+            asking = asyncio.create_task(r.recommend_async("IN", 30, user="late", now=NOW))
+            before = proxy.requests(key)
+            while proxy.requests(key) == before:
+                await asyncio.sleep(0)
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+            released.set()
+            for _ in range(5):
+                answer = await r.recommend_async("IN", 30, user="other", now=NOW)
+                assert set(snapshot("IN").arms) - set(answer.arms) == {"IN:5"}
+                assert answer.degraded == ()
+
+    with proxy_before(server.socket_path) as proxy, connect(proxy.url) as store:
+        with serving(store) as marking:
+            marking.mark_seen("late", ["IN:3"], now=NOW)
+            marking.mark_seen("other", ["IN:5"], now=NOW)
+        with serving(store) as r:
+            asyncio.run(main(r, keys.seen("home", "late").encode()))
+
+
+def test_a_cancelled_mark_is_sent_all_the_same(server: RunningServer, patient: None) -> None:
+    async def main(r: Recommender) -> None:
+        key = keys.seen("home", "u").encode()
+        proxy.swallow_next_request(key)
+        marking = asyncio.create_task(r.mark_seen_async("u", ["IN:3"], now=NOW))
+        while not proxy.requests(key):
+            await asyncio.sleep(0)
+        marking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await marking
+
+    with proxy_before(server.socket_path) as proxy, connect(proxy.url) as store:
+        with serving(store) as r:
+            asyncio.run(main(r))
+            wait_until(lambda: r.seen_stats.unsent == 0, "it is not sent")
+        with serving(store) as other:
+            assert "IN:3" not in other.recommend("IN", 30, user="u", now=NOW).arms
+
+
+def test_a_server_that_hangs_does_not_block_the_loop(server: RunningServer) -> None:
+    async def main(r: Recommender) -> None:
+        server.process.send_signal(signal.SIGSTOP)
+        steps = 0
+
+        async def step() -> None:
+            nonlocal steps
+            while True:
+                steps += 1
+                await asyncio.sleep(0)
+
+        stepping = asyncio.create_task(step())
+        answers = await asyncio.gather(
+            *(r.recommend_async("IN", user=f"u{i}", now=NOW) for i in range(20))
+        )
+        assert {answer.degraded for answer in answers} == {("seen",)}
+        assert steps > 20  # others went on while these waited
+        stepping.cancel()
+        assert not await r.mark_seen_async("u", ["IN:3"], now=NOW)
+        server.process.send_signal(signal.SIGCONT)
+
+    with connect(server.url) as store, serving(store) as r:
+        try:
+            asyncio.run(main(r))
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+
+
+def test_a_trickle_is_given_up(server: RunningServer, patient: None) -> None:
+    async def main(r: Recommender) -> None:
+        proxy.trickle(0.004)
+        answer = await r.recommend_async("IN", 30, user="u", now=NOW)
+        assert (len(answer.arms), answer.degraded) == (30, ("seen",))
+        assert r.seen_stats is not None
+        assert r.seen_stats.failures == {"timeout": 1}
+
+    with proxy_before(server.socket_path) as proxy, connect(proxy.url) as store:
+        with serving(store) as marking:
+            marking.mark_seen("u", [f"IN:{i}" for i in range(30)], now=NOW)
+        with serving(store, budget=0.3) as r:
+            asyncio.run(main(r))
+
+
+@pytest.mark.skipif("redis" not in binaries(), reason="no server that speaks TLS is installed")
+def test_over_tls(patient: None) -> None:
+    own = {"tls-auth-clients": "no"}
+    with certificates() as tls, running_server("redis", tls | own, tls=True) as secure:
+        url = f"rediss://127.0.0.1:{secure.tls_port}?ssl_ca_certs={tls['tls-ca-cert-file']}"
+
+        async def main(store: Store) -> None:
+            async with serving(store) as r:
+                assert await r.mark_seen_async("u", ["IN:3"], now=NOW)
+                for _ in range(20):
+                    answer = await r.recommend_async("IN", 30, user="u", now=NOW)
+                    assert answer.degraded == ()
+                    assert "IN:3" not in answer.arms
+                assert r.recommend("IN", 30, user="u", now=NOW).degraded == ()
+
+        with connect(url) as store:
+            asyncio.run(main(store))
+
+
+def test_closing_leaves_nothing(server: RunningServer, patient: None) -> None:
+    with connect(server.url) as store:
+
+        async def main() -> None:
+            r = serving(store)
+            await asyncio.gather(
+                *(r.recommend_async("IN", user=f"u{i}", now=NOW) for i in range(50))
+            )
+            await r.aclose()
+            await r.aclose()
+
+        asyncio.run(main())
+        before, files = threading.enumerate(), len(list(Path("/proc/self/fd").iterdir()))
+        for _ in range(3):
+            asyncio.run(main())
+        assert threading.enumerate() == before
+        assert len(list(Path("/proc/self/fd").iterdir())) == files
