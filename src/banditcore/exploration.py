@@ -1,0 +1,110 @@
+"""How much a slate bank explores, and when that collapses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import exp, log
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from banditcore.metrics import MetricsLimits
+    from banditcore.slates import Snapshot
+
+__all__ = ["Exploration", "ExplorationWatch", "exploration"]
+
+
+@dataclass(frozen=True, slots=True)
+class Exploration:
+    """How the first places of a slate bank are shared out among the arms.
+
+    Attributes
+    ----------
+    entropy : float
+        Their Shannon entropy over log(min(arms, slates)), the most there can be: in [0, 1]. 1
+        where there is nothing to choose from.
+    effective_arms : float
+        exp(entropy), not normalised: as many arms, equally likely, have this entropy. 1 when one
+        arm has all first places, at most min(arms, slates); 0 without arms.
+
+    Notes
+    -----
+    It is the entropy of the bank, which is the policy in force. As an estimate of the posterior's
+    it is low by about (arms that can win - 1) / (2 slates) nats.
+    """
+
+    entropy: float
+    effective_arms: float
+
+
+def exploration(snapshot: Snapshot) -> Exploration:
+    """Measure a snapshot's slate bank; it takes some microseconds."""
+    slates = len(snapshot.bank)
+    choices = min(len(snapshot), slates)
+    if choices == 0:
+        return Exploration(1.0, 0.0)
+    _, counts = np.unique(snapshot.bank.slates[:, 0], return_counts=True)
+    shares = counts / slates
+    entropy = max(0.0, float(-(shares * np.log(shares)).sum()))
+    if choices == 1:
+        return Exploration(1.0, exp(entropy))
+    return Exploration(min(1.0, entropy / log(choices)), exp(entropy))
+
+
+class ExplorationWatch:
+    """Remembers each segment's exploration, and which segments' has collapsed.
+
+    Parameters
+    ----------
+    limits : MetricsLimits
+        `entropy_below` and `entropy_drop` decide.
+    """
+
+    def __init__(self, limits: MetricsLimits) -> None:
+        self._limits = limits
+        self._last: dict[str, Exploration] = {}
+        self._alarms: dict[str, str] = {}
+        self._said: dict[str, str] = {}
+
+    def see(self, segment: str, seen: Exploration) -> None:
+        """Take note of a new version of a segment. Threads may see different segments."""
+        before = self._last.get(segment)
+        self._last[segment] = seen
+        limits = self._limits
+        if seen.entropy < limits.entropy_below:
+            self._alarms[segment] = f"{seen.entropy:.3f} is below {limits.entropy_below:g}"
+        elif before is not None and seen.entropy < (1 - limits.entropy_drop) * before.entropy:
+            self._alarms[segment] = f"from {before.entropy:.3f} to {seen.entropy:.3f} at once"
+        else:
+            self._alarms.pop(segment, None)
+
+    def forget_all_but(self, held: frozenset[str]) -> None:
+        """Let go of segments that are not held any more."""
+        for remembered in (self._last, self._alarms):
+            for segment in remembered.keys() - held:
+                remembered.pop(segment)
+
+    def of(self, segment: str) -> Exploration | None:
+        """Return what was last seen of a segment; None before that."""
+        return self._last.get(segment)
+
+    def is_alarming(self, segment: str) -> bool:
+        """Whether a segment's exploration has collapsed."""
+        return segment in self._alarms
+
+    def news(self) -> tuple[dict[str, str], list[str]]:
+        """Return what has not been returned before.
+
+        Returns
+        -------
+        collapsed : dict of str to str
+            Segment -> why, of the segments whose alarm went on.
+        recovered : list of str
+            The segments whose alarm went off, or that are gone.
+        """
+        alarms = dict(self._alarms)
+        collapsed = {segment: why for segment, why in alarms.items() if segment not in self._said}
+        recovered = [segment for segment in self._said if segment not in alarms]
+        self._said = alarms
+        return collapsed, recovered
