@@ -101,10 +101,10 @@ class ExplorationWatch:
         collapsed : dict of str to str
             Segment -> why, of the segments whose alarm went on.
         recovered : list of str
-            The segments whose alarm went off, or that are gone.
+            The segments whose alarm went off, unless they are gone.
         """
         alarms = dict(self._alarms)
         collapsed = {segment: why for segment, why in alarms.items() if segment not in self._said}
-        recovered = [segment for segment in self._said if segment not in alarms]
+        recovered = [segment for segment in self._said if segment in self._last.keys() - alarms]
         self._said = alarms
         return collapsed, recovered

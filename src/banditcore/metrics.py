@@ -57,11 +57,15 @@ class MetricsLimits:
     entropy_drop : float
         In (0, 1]. The alarm is on for a version whose entropy is less than (1 - entropy_drop)
         times that of the version before; 1: never.
+    keeps_names : bool
+        A segment that is not held any more keeps its name from being another's, so that over all
+        time no more names are told; else its place is free again.
     """
 
     named_segments: int = 100
     entropy_below: float = 0.05
     entropy_drop: float = 0.5
+    keeps_names: bool = False
 
     def __post_init__(self) -> None:
         named = self.named_segments
@@ -117,8 +121,6 @@ class PartitionState:
 
     Attributes
     ----------
-    source : str
-        ``stream``, or the name of another source.
     partition : int
     applied, duplicate, refused : int
         Events since the report before.
@@ -132,7 +134,6 @@ class PartitionState:
         Whether it stands still until a person has looked at it.
     """
 
-    source: str
     partition: int
     applied: int
     duplicate: int
@@ -193,10 +194,13 @@ class Metrics(Protocol):
         ``failed``), and the name of the class of the error that ended the run; "" without one.
         """
 
-    def ingested(self, bandit: str, partitions: Sequence[PartitionState], *, outage: bool) -> None:
+    def ingested(
+        self, bandit: str, source: str, partitions: Sequence[PartitionState], *, outage: bool
+    ) -> None:
         """Hear of an ingest worker: all that it owns now, and whether it waits for an outage.
 
-        A partition that is not among them any more is not owned any more, or not known of.
+        `source` is ``stream``, or the name of another source of events. A partition that is not
+        among them any more is not owned any more, or not known of.
         """
 
 
@@ -244,7 +248,9 @@ class BaseMetrics:
     ) -> None:
         """See `Metrics`."""
 
-    def ingested(self, bandit: str, partitions: Sequence[PartitionState], *, outage: bool) -> None:
+    def ingested(
+        self, bandit: str, source: str, partitions: Sequence[PartitionState], *, outage: bool
+    ) -> None:
         """See `Metrics`."""
 
 
@@ -309,9 +315,11 @@ class GuardedMetrics:
         """See `Metrics`."""
         self._attempt(lambda: self._metrics.refreshed(bandit, seconds, outcomes, error=error))
 
-    def ingested(self, bandit: str, partitions: Sequence[PartitionState], *, outage: bool) -> None:
+    def ingested(
+        self, bandit: str, source: str, partitions: Sequence[PartitionState], *, outage: bool
+    ) -> None:
         """See `Metrics`."""
-        self._attempt(lambda: self._metrics.ingested(bandit, partitions, outage=outage))
+        self._attempt(lambda: self._metrics.ingested(bandit, source, partitions, outage=outage))
 
     def _take_limits(self) -> None:
         limits = self._metrics.limits

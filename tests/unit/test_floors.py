@@ -18,7 +18,7 @@ SOURCES = Path(banditcore.__file__).parent
 # Within a floor a module may import those that stand before it.
 FLOORS = (
     ("errors",),
-    ("identifiers", "segments", "arrays", "seeds", "threads", "crc", "events"),
+    ("identifiers", "segments", "arrays", "seeds", "threads", "crc", "events", "metrics"),
     (
         "counts",
         "grouping",
@@ -45,7 +45,7 @@ FLOORS = (
         "_poisson_binomial",
         "propensity",
     ),
-    ("slates", "slate_format"),
+    ("slates", "slate_format", "exploration"),
     (
         "store.url_options",
         "store.url",
@@ -82,6 +82,7 @@ FLOORS = (
         "store.keyspace",
         "store.dump",
         "store.stream_removal",
+        "store.monitoring",
     ),
     (
         "recording",
@@ -98,10 +99,13 @@ FLOORS = (
         "ingest_report",
         "notices",
         "ingest_worker",
+        "ingest_metering",
         "refresh",
+        "refresh_metering",
         "serving.rung",
         "serving.recommendation",
         "serving.loader",
+        "serving.metering",
         "serving.recommender",
         "serving",
         "maintenance.findings",
@@ -119,6 +123,7 @@ FLOORS = (
     ),
     ("bandit",),
     (
+        "prometheus",
         "demo.openbandit",
         "demo.run",
         "demo",
@@ -136,12 +141,16 @@ FLOORS = (
         "cli.output",
         "cli.arguments",
         "cli.selection",
+        "cli.stopping",
+        "cli.metrics",
         "cli.bench",
         "cli.demo",
         "cli.follow",
         "cli.ingest",
         "cli.refresh",
         "cli.recommend",
+        "cli.live_state",
+        "cli.live",
         "cli.inspect",
         "cli.confirming",
         "cli.verify",
@@ -156,7 +165,12 @@ FLOORS = (
 )
 
 # Libraries that only one part of the package may know.
-RESERVED = {"redis": "store", "msgpack": "slate_format", "confluent_kafka": "sources.kafka"}
+RESERVED = {
+    "redis": "store",
+    "msgpack": "slate_format",
+    "confluent_kafka": "sources.kafka",
+    "prometheus_client": "prometheus",
+}
 
 ORDER = {module: place for place, module in enumerate(chain.from_iterable(FLOORS))}
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import queue
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
-from types import FrameType
 
 from banditcore.bandit import Bandit
+from banditcore.cli.metrics import serve
 from banditcore.cli.output import Change, Output, age, plain
 from banditcore.cli.selection import check_half_life
+from banditcore.cli.stopping import stopped_by_signals
 from banditcore.errors import InvalidValueError, StoreUnavailableError, describe
+from banditcore.ingest_metering import IngestMeter
 from banditcore.ingest_report import PartitionReport, WorkerReport
 from banditcore.ingest_worker import IngestWorker
+from banditcore.metrics import Metrics
 from banditcore.sources.redis_stream import RedisStreamSource
 from banditcore.store import index, partitions
 from banditcore.store.connect import Store, connect
@@ -45,13 +46,17 @@ _COLUMNS = (
 
 def follow(arguments: argparse.Namespace, output: Output) -> int:
     """Run workers until SIGTERM or SIGINT; a second one ends the process at once."""
-    with connect(arguments.url) as store, _stopped_by_signals() as stop:
+    with (
+        connect(arguments.url) as store,
+        serve(arguments.metrics_port, arguments.metrics_host, output) as metrics,
+        stopped_by_signals() as stop,
+    ):
         if arguments.bandit is not None:
             bandit = Bandit(arguments.bandit, store, half_life=arguments.half_life)
             check_half_life(bandit, arguments.half_life)
             _check_partitions(bandit, arguments.partitions)
         every = arguments.report_every or _REPORT_EVERY
-        crew = _Crew(store, arguments, every.total_seconds(), output, stop)
+        crew = _Crew(store, arguments, every.total_seconds(), output, stop, metrics=metrics)
         with output.changing_table("events of streams", _COLUMNS) as change:
             display = _Display(output, change)
             while not stop.is_set():
@@ -74,24 +79,6 @@ def _check_partitions(bandit: Bandit, wanted: list[int] | None) -> None:
         raise InvalidValueError(describe("--partitions", missing, remedy))
 
 
-@contextmanager
-def _stopped_by_signals() -> Iterator[threading.Event]:
-    stop = threading.Event()
-
-    def hear(number: int, _: FrameType | None) -> None:
-        if stop.is_set():
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        stop.set()
-
-    before = {number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 class _Crew:
     """A worker for each bandit, in a thread of its own."""
 
@@ -102,12 +89,15 @@ class _Crew:
         report_every_s: float,
         output: Output,
         stop: threading.Event,
+        *,
+        metrics: Metrics | None,
     ) -> None:
         self._report_every_s = report_every_s
         self._store = store
         self._arguments = arguments
         self._output = output
         self._stop = stop
+        self._metrics = metrics
         self._threads: dict[str, threading.Thread] = {}
         self._news: queue.SimpleQueue[tuple[str, WorkerReport | str]] = queue.SimpleQueue()
         self._failures: list[BaseException] = []
@@ -158,6 +148,13 @@ class _Crew:
 
     def _work(self, name: str) -> None:
         arguments = self._arguments
+        meter = None if self._metrics is None else IngestMeter(self._metrics, name)
+
+        def pass_on(report: WorkerReport) -> None:
+            self._news.put((name, report))
+            if meter is not None:
+                meter(report)
+
         try:
             bandit = Bandit(name, self._store, half_life=arguments.half_life, retry_for=_RETRY_FOR)
             source = RedisStreamSource(bandit)
@@ -168,7 +165,7 @@ class _Crew:
                     partitions=arguments.partitions,
                     batch_size=arguments.batch_size,
                     report_every_s=self._report_every_s,
-                    on_report=lambda report: self._news.put((name, report)),
+                    on_report=pass_on,
                     on_notice=lambda text: self._news.put((name, text)),
                 ).run(self._stop)
             finally:

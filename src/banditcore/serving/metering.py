@@ -46,23 +46,6 @@ class ServingMeter:
         self._watch = ExplorationWatch(self._metrics.limits)
         self._named: dict[str, None] = {}  # in the order in which they came
 
-    def answer(
-        self,
-        rungs: Mapping[str, Rung],
-        segment: str,
-        now: float | None,
-        answering: Callable[[], Recommendation],
-    ) -> Recommendation:
-        """Return what `answering` returns, timed; what it raises is told and raised again."""
-        started = time.perf_counter()
-        try:
-            answer = answering()
-        except Exception as error:
-            self.raised(error)
-            raise
-        self.answered(rungs, segment, now, answer, time.perf_counter() - started)
-        return answer
-
     def answered(
         self,
         rungs: Mapping[str, Rung],
@@ -139,13 +122,19 @@ class ServingMeter:
     def holds(self, rungs: Mapping[str, Rung]) -> None:
         """Tell of all snapshots that are held, and log whose exploration collapsed."""
         self._watch.forget_all_but(frozenset(rungs))
-        self._named = {segment: None for segment in self._named if segment in rungs}
-        for segment in sorted(rungs):
-            if len(self._named) >= self._metrics.limits.named_segments:
-                break
-            self._named[segment] = None
+        limits = self._metrics.limits
+        if not limits.keeps_names:
+            self._named = {segment: None for segment in self._named if segment in rungs}
+        room = limits.named_segments - len(self._named)
+        if room > 0:
+            new = sorted(segment for segment in rungs if segment not in self._named)
+            self._named |= dict.fromkeys(new[:room])
         now = time.time()
-        held = {segment: self._state([rungs[segment]], now) for segment in self._named}
+        held = {
+            segment: self._state([rungs[segment]], now)
+            for segment in self._named
+            if segment in rungs
+        }
         others = [rung for segment, rung in rungs.items() if segment not in self._named]
         if others:
             held[OTHERS] = self._state(others, now)

@@ -20,8 +20,10 @@ from banditcore.errors import (
     describe,
 )
 from banditcore.identifiers import check_arm, check_segment
+from banditcore.metrics import Metrics
 from banditcore.segments import with_ancestors
 from banditcore.serving.loader import PublishedBandit, SnapshotLoader
+from banditcore.serving.metering import ServingMeter
 from banditcore.serving.recommendation import DEFAULT_SOURCE, Recommendation
 from banditcore.serving.rung import climb
 from banditcore.slate_format import DEFAULT_MAX_BYTES
@@ -82,6 +84,9 @@ class Recommender:
         Seconds that a user keeps the same slate, > 0.
     max_blob_bytes : int
         A longer blob is rejected unread.
+    metrics : Metrics, optional
+        Told of every answer, every reload and the snapshots held: a `PrometheusMetrics`, or a
+        subclass of `BaseMetrics`.
 
     Raises
     ------
@@ -99,17 +104,22 @@ class Recommender:
         default: Iterable[str] = (),
         sticky_s: float = 3600.0,
         max_blob_bytes: int = DEFAULT_MAX_BYTES,
+        metrics: Metrics | None = None,
     ) -> None:
         self.budget = _check_seconds("budget", budget)
         self.max_age = _check_seconds("max_age", max_age, endless=True)
         self._sticky_s = _check_seconds("sticky_s", sticky_s)
         self._default = _check_default(default)
         self._bandit = _check_bandit(bandit)
+        self._meter = meter = (
+            None if metrics is None else ServingMeter(metrics, bandit.name, self.max_age)
+        )
         self._loader = SnapshotLoader(
             bandit,
             None if segments is None else _check_segments(segments),
             max_age=self.max_age,
             max_blob_bytes=positive_int("max_blob_bytes", max_blob_bytes),
+            on_loaded=None if meter is None else meter.loaded,
         )
         self._ready = False
         self._closed = False
@@ -186,7 +196,8 @@ class Recommender:
         with self._reloading:
             if self._closed:
                 raise NotReadyError(describe("recommender", self, "it is closed: make another"))
-            changed = self._loader.reload()
+            reload, meter = self._loader.reload, self._meter
+            changed = reload() if meter is None else meter.reload(self._loader, reload)
             if not self._ready:
                 self._ready = self._exercise()
             return changed
@@ -229,6 +240,26 @@ class Recommender:
         NotReadyError
             Nothing was ever loaded and there is no `default`, or this recommender is closed.
         """
+        meter = self._meter
+        if meter is None:
+            return self._answer(segment, k, user, exclude, now)
+        started = time.perf_counter()
+        try:
+            answer = self._answer(segment, k, user, exclude, now)
+        except Exception as error:
+            meter.raised(error)
+            raise
+        meter.answered(self._loader.rungs, segment, now, answer, time.perf_counter() - started)
+        return answer
+
+    def _answer(
+        self,
+        segment: str,
+        k: int,
+        user: str | None,
+        exclude: Iterable[str],
+        now: float | None,
+    ) -> Recommendation:
         if k.__class__ is not int or not 0 < k < _MOST_ARMS:
             k = min(positive_int("k", k), _MOST_ARMS)
         excluded = _NOTHING if exclude is _NO_EXCLUSIONS else _check_excluded(exclude)
@@ -284,7 +315,7 @@ class Recommender:
         """Pay what only a first call costs; tell whether there is a snapshot to answer from."""
         for rung in self._loader.rungs.values():
             if rung.rows:
-                self.recommend(rung.segment, 1, user="warm-up", exclude=rung.rows[0][:1])
+                self._answer(rung.segment, 1, "warm-up", rung.rows[0][:1], None)
                 rung.top_up((), 1, _NOTHING, None)
                 return True
         return False
