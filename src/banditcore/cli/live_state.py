@@ -162,6 +162,9 @@ class LiveReader:
 
     def _measure(self, bandit: str, headers: Mapping[str, Published]) -> None:
         """Fetch and measure the blobs that are not those of the last time."""
+        gone = [key for key in self._measured if key[0] == bandit and key[1] not in headers]
+        for key in gone:
+            del self._measured[key]
         new: list[str] = []
         for path, first in headers.items():
             header = _header(first)
