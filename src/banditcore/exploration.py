@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import exp, log
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -79,19 +81,24 @@ class ExplorationWatch:
         else:
             self._alarms.pop(segment, None)
 
-    def forget_all_but(self, held: frozenset[str]) -> None:
+    def forget_all_but(self, held: Collection[str]) -> None:
         """Let go of segments that are not held any more."""
-        for remembered in (self._last, self._alarms):
-            for segment in remembered.keys() - held:
-                remembered.pop(segment)
+        for segment in self._last.keys() - held:
+            del self._last[segment]
+            self._alarms.pop(segment, None)
 
-    def of(self, segment: str) -> Exploration | None:
-        """Return what was last seen of a segment; None before that."""
-        return self._last.get(segment)
+    def lowest(self, segments: Collection[str]) -> Exploration | None:
+        """Return the lowest of some segments; None when nothing was seen of any."""
+        seen = [found for segment in segments if (found := self._last.get(segment)) is not None]
+        if not seen:
+            return None
+        return Exploration(
+            min(map(attrgetter("entropy"), seen)), min(map(attrgetter("effective_arms"), seen))
+        )
 
-    def is_alarming(self, segment: str) -> bool:
-        """Whether a segment's exploration has collapsed."""
-        return segment in self._alarms
+    def alarming(self, segments: Collection[str]) -> int:
+        """Return of how many of some segments exploration has collapsed."""
+        return sum(map(self._alarms.__contains__, segments))
 
     def news(self) -> tuple[dict[str, str], list[str]]:
         """Return what has not been returned before.

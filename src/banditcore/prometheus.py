@@ -393,8 +393,10 @@ class _Gauges:
         """Set one."""
         if self.is_forked:
             self.set_again()
-        gauge.labels(*labels).set(value)
-        self._values.setdefault(gauge, {})[labels] = value
+        values = self._values.setdefault(gauge, {})
+        if values.get(labels) != value:
+            gauge.labels(*labels).set(value)
+            values[labels] = value
 
     def show_only(
         self,

@@ -53,7 +53,7 @@ def history(watching: ExplorationWatch, *entropies: float) -> list[tuple[bool, i
     for entropy in entropies:
         watching.see("IN", Exploration(entropy, 1.0))
         collapsed, recovered = watching.news()
-        found.append((watching.is_alarming("IN"), len(collapsed), len(recovered)))
+        found.append((watching.alarming(["IN"]) == 1, len(collapsed), len(recovered)))
     return found
 
 
@@ -93,6 +93,15 @@ def test_the_reason_is_told():
     )
 
 
+def test_of_several_segments_the_lowest_of_each_is_told():
+    watching = watch()
+    watching.see("IN", Exploration(0.5, 9.0))
+    watching.see("US", Exploration(0.6, 2.0))
+    assert watching.lowest(["IN", "US", "unseen"]) == Exploration(0.5, 2.0)
+    assert watching.lowest(["US"]) == Exploration(0.6, 2.0)
+    assert watching.lowest(["unseen"]) is None
+
+
 def test_what_is_gone_is_forgotten_and_not_called_recovered():
     watching = watch()
     watching.see("IN", Exploration(0.9, 9.0))
@@ -100,6 +109,6 @@ def test_what_is_gone_is_forgotten_and_not_called_recovered():
     watching.news()
     watching.forget_all_but(frozenset())
     assert watching.news() == ({}, [])
-    assert (watching.of("IN"), watching.is_alarming("US")) == (None, False)
+    assert (watching.lowest(["IN", "US"]), watching.alarming(["US"])) == (None, 0)
     watching.see("IN", Exploration(0.2, 2.0))  # no drop: it is a new one
     assert watching.news() == ({}, [])

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from banditcore.exploration import ExplorationWatch, exploration
 from banditcore.metrics import OTHERS, Metrics, SnapshotState, guarded
@@ -45,6 +46,8 @@ class ServingMeter:
         self._max_age = max_age
         self._watch = ExplorationWatch(self._metrics.limits)
         self._named: dict[str, None] = {}  # in the order in which they came
+        self._rungs: Mapping[str, Rung] | None = None
+        self._states: dict[str, SnapshotState] = {}
 
     def answered(
         self,
@@ -121,7 +124,20 @@ class ServingMeter:
 
     def holds(self, rungs: Mapping[str, Rung]) -> None:
         """Tell of all snapshots that are held, and log whose exploration collapsed."""
-        self._watch.forget_all_but(frozenset(rungs))
+        if rungs is not self._rungs:  # most looks find nothing new, and there may be thousands
+            self._rungs = rungs
+            self._states = self._summary(rungs)
+        now = time.time()
+        held = {
+            segment: replace(state, age_s=max(0.0, now - state.version / 1e6))
+            for segment, state in self._states.items()
+        }
+        self._metrics.snapshots(self._bandit, held)
+        self._log()
+
+    def _summary(self, rungs: Mapping[str, Rung]) -> dict[str, SnapshotState]:
+        """Return what is told of each named segment, and of the others, but for the age."""
+        self._watch.forget_all_but(rungs.keys())
         limits = self._metrics.limits
         if not limits.keeps_names:
             self._named = {segment: None for segment in self._named if segment in rungs}
@@ -129,17 +145,13 @@ class ServingMeter:
         if room > 0:
             new = sorted(segment for segment in rungs if segment not in self._named)
             self._named |= dict.fromkeys(new[:room])
-        now = time.time()
-        held = {
-            segment: self._state([rungs[segment]], now)
-            for segment in self._named
-            if segment in rungs
+        states = {
+            segment: self._state(rungs, [segment]) for segment in self._named if segment in rungs
         }
-        others = [rung for segment, rung in rungs.items() if segment not in self._named]
+        others = [segment for segment in rungs if segment not in self._named]
         if others:
-            held[OTHERS] = self._state(others, now)
-        self._metrics.snapshots(self._bandit, held)
-        self._log()
+            states[OTHERS] = self._state(rungs, others)
+        return states
 
     def _fallback(
         self, rungs: Mapping[str, Rung], segment: str, now: float | None, answer: Recommendation
@@ -157,16 +169,15 @@ class ServingMeter:
         moment = time.time() if now is None else now
         return rung, ("old" if moment - own.as_of > self._max_age else "empty",)
 
-    def _state(self, rungs: Sequence[Rung], now: float) -> SnapshotState:
-        version = min(rung.version for rung in rungs)
-        known = [seen for rung in rungs if (seen := self._watch.of(rung.segment)) is not None]
+    def _state(self, rungs: Mapping[str, Rung], segments: Sequence[str]) -> SnapshotState:
+        lowest = self._watch.lowest(segments)
         return SnapshotState(
-            segments=len(rungs),
-            version=version,
-            age_s=max(0.0, now - version / 1e6),
-            entropy=min((seen.entropy for seen in known), default=None),
-            effective_arms=min((seen.effective_arms for seen in known), default=None),
-            alarms=sum(self._watch.is_alarming(rung.segment) for rung in rungs),
+            segments=len(segments),
+            version=min(rungs[segment].version for segment in segments),
+            age_s=0.0,
+            entropy=None if lowest is None else lowest.entropy,
+            effective_arms=None if lowest is None else lowest.effective_arms,
+            alarms=self._watch.alarming(segments),
         )
 
     def _log(self) -> None:
