@@ -79,7 +79,9 @@ def clean_error(error: BaseException) -> None:
 
 def clean_objects() -> None:
     """Scan the repr of every object of ours that is alive."""
-    ours = [each for each in gc.get_objects() if str(type(each).__module__).startswith("banditcore")]
+    ours = [
+        each for each in gc.get_objects() if str(type(each).__module__).startswith("banditcore")
+    ]
     assert len(ours) > 5
     for each in ours:
         if not isinstance(each, BaseException):
