@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass
 from math import exp, log
 from operator import attrgetter
@@ -12,7 +13,6 @@ import numpy as np
 
 if TYPE_CHECKING:
     from banditcore.metrics import MetricsLimits
-    from banditcore.slates import Snapshot
 
 __all__ = ["Exploration", "ExplorationWatch", "exploration"]
 
@@ -40,14 +40,21 @@ class Exploration:
     effective_arms: float
 
 
-def exploration(snapshot: Snapshot) -> Exploration:
-    """Measure a snapshot's slate bank; it takes some microseconds."""
-    slates = len(snapshot.bank)
-    choices = min(len(snapshot), slates)
+def exploration(first_places: Collection[Hashable], arms: int) -> Exploration:
+    """Measure a slate bank; it takes some ten microseconds.
+
+    Parameters
+    ----------
+    first_places : collection
+        The arm that each slate begins with; empty when there are no arms.
+    arms : int
+        How many the segment has.
+    """
+    slates = len(first_places)
+    choices = min(arms, slates)
     if choices == 0:
         return Exploration(1.0, 0.0)
-    _, counts = np.unique(snapshot.bank.slates[:, 0], return_counts=True)
-    shares = counts / slates
+    shares = np.array(list(Counter(first_places).values())) / slates
     entropy = max(0.0, float(-(shares * np.log(shares)).sum()))
     if choices == 1:
         return Exploration(1.0, exp(entropy))

@@ -25,7 +25,7 @@ from banditcore.ingest_metering import IngestMeter
 from banditcore.ingest_report import WorkerReport
 from banditcore.ingest_worker import IngestWorker
 from banditcore.prometheus import PrometheusMetrics
-from banditcore.refresh_metering import metered_refresh
+from banditcore.refresh_metering import RefreshMeter
 from banditcore.sources.redis_stream import RedisStreamSource
 from banditcore.store import leases
 from refusals import CANARY
@@ -122,7 +122,7 @@ def test_the_library_never_shows_it(place: Place, tmp_path: Path) -> None:
         meter(worker.report())
         lease = leases.bandit_lease(store, "home", "refresh")
         lease.acquire()
-        metered_refresh(metrics, "home", bandit.refresh)
+        RefreshMeter(metrics, "home").run(bandit.refresh)
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             bandit.refresh(executor=pool)
         recommender = bc.Recommender(bandit, default=["a"], metrics=metrics)
@@ -136,7 +136,7 @@ def test_the_library_never_shows_it(place: Place, tmp_path: Path) -> None:
             recommender.reload,
             bandit.segments,
             bandit.refresh,
-            lambda: metered_refresh(metrics, "home", bandit.refresh),
+            lambda: RefreshMeter(metrics, "home").run(bandit.refresh),
             lambda: bandit.posterior("IN"),
             lambda: bc.Bandit("home", store, retry_for=0 * bandit.window).record("IN", "a"),
             worker.step,

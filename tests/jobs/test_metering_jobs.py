@@ -11,7 +11,7 @@ from banditcore.ingest_metering import IngestMeter
 from banditcore.ingest_report import PartitionReport, WorkerReport
 from banditcore.ingest_worker import IngestWorker
 from banditcore.metrics import BaseMetrics, PartitionState
-from banditcore.refresh_metering import metered_refresh
+from banditcore.refresh_metering import RefreshMeter
 from banditcore.slate_format import encode
 from banditcore.slates import SlateBank, Snapshot
 from banditcore.sources.redis_stream import RedisStreamSource
@@ -98,7 +98,7 @@ def test_a_refresh_tells_every_outcome(store):
     ahead = int((store.server_time() + 600) * 1e6)
     newer = Snapshot("home", "US", ahead, ["a"], [1.0], [1.0], bank)
     publish(store, "home", "US", encode(newer), newer.version)
-    done = metered_refresh(told, "home", bandit.refresh)
+    done = RefreshMeter(told, "home").run(bandit.refresh)
     assert (done.published, done.superseded) == (("", "IN"), ("US",))
     [(outcomes, error)] = told.refreshes
     assert {name: count for name, count in outcomes.items() if count} == {
@@ -117,7 +117,7 @@ def test_a_refresh_that_fails_is_told_and_raised():
         server.process.kill()
         server.process.wait()
         with pytest.raises(StoreUnavailableError):
-            metered_refresh(told, "home", bandit.refresh)
+            RefreshMeter(told, "home").run(bandit.refresh)
     assert told.refreshes == [({}, "StoreUnavailableError")]
 
 
@@ -131,6 +131,6 @@ def test_metrics_that_raise_stop_no_job(store, caplog):
 
     bandit = Bandit("home", store)
     bandit.record("IN", "a")
-    assert metered_refresh(Raising(), "home", bandit.refresh).failed == {}
+    assert RefreshMeter(Raising(), "home").run(bandit.refresh).failed == {}
     IngestMeter(Raising(), "home")(report())
     assert len(caplog.records) == 2

@@ -184,7 +184,7 @@ class LiveReader:
                 header = decode_header(blob)
             except CorruptDataError:
                 continue
-            seen = exploration(snapshot)
+            seen = exploration(snapshot.bank.slates[:, :1].ravel().tolist(), len(snapshot))
             self._measured[bandit, path] = _Measured(
                 header, len(snapshot), seen.entropy, seen.effective_arms
             )

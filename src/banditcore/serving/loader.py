@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,7 +12,6 @@ from banditcore.events import MAX_AHEAD_S
 from banditcore.segments import with_ancestors
 from banditcore.serving.rung import Rung, climb
 from banditcore.slate_format import SlateHeader, decode, decode_header
-from banditcore.slates import Snapshot
 from banditcore.store import publish
 from banditcore.store.publish import Published
 
@@ -52,8 +51,6 @@ class SnapshotLoader:
         Seconds until a snapshot no longer counts as fresh.
     max_blob_bytes : int
         A longer blob is rejected unread.
-    on_loaded : callable, optional
-        Called with each snapshot that is about to be served.
 
     Attributes
     ----------
@@ -72,7 +69,6 @@ class SnapshotLoader:
         *,
         max_age: float,
         max_blob_bytes: int,
-        on_loaded: Callable[[Snapshot], None] | None = None,
     ) -> None:
         self.rungs: Mapping[str, Rung] = {}
         self.rejected: Mapping[str, str] = MappingProxyType({})
@@ -80,7 +76,6 @@ class SnapshotLoader:
         self._watched = watched
         self._max_age = max_age
         self._max_blob_bytes = max_blob_bytes
-        self._on_loaded = on_loaded
 
     def reload(self) -> tuple[str, ...]:
         """Fetch what changed and return its segments.
@@ -162,8 +157,6 @@ class SnapshotLoader:
                 rejected[segment] = describe("blob's owner", whose, "another's blob is here")
             elif self._is_news(segment, header):
                 built[segment] = Rung(snapshot, header.checksum)
-                if self._on_loaded is not None:
-                    self._on_loaded(snapshot)
         return built
 
     def _let_go(self, published: set[str]) -> None:

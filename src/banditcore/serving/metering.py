@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
-from banditcore.exploration import ExplorationWatch, exploration
+from banditcore.exploration import ExplorationWatch
 from banditcore.metrics import OTHERS, Metrics, SnapshotState, guarded
 from banditcore.serving.loader import SnapshotLoader
-from banditcore.serving.recommendation import DEFAULT_SOURCE, Recommendation
+from banditcore.serving.recommendation import DEFAULT_SOURCE
 from banditcore.serving.rung import Rung
-from banditcore.slates import Snapshot
 
 __all__ = ["ServingMeter"]
 
@@ -22,8 +25,36 @@ _NAMED_IN_A_LOG = 10
 _OWN: tuple[str, ...] = ()
 
 
+_ALL: weakref.WeakSet[ServingMeter] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for meter in _ALL:
+        meter._holding = threading.Lock()  # whoever had it is not in the child
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class Origin(Protocol):
+    """Where an answer came from: a `Recommendation`, or what many of them share."""
+
+    @property
+    def source(self) -> str:
+        """See `Recommendation`."""
+
+    @property
+    def version(self) -> int | None:
+        """See `Recommendation`."""
+
+    @property
+    def degraded(self) -> tuple[str, ...]:
+        """See `Recommendation`."""
+
+
 class ServingMeter:
-    """Measures one recommender. Threads may share it; looks for snapshots come one at a time.
+    """Measures one recommender. Threads may share it.
 
     Parameters
     ----------
@@ -46,15 +77,18 @@ class ServingMeter:
         self._max_age = max_age
         self._watch = ExplorationWatch(self._metrics.limits)
         self._named: dict[str, None] = {}  # in the order in which they came
-        self._rungs: Mapping[str, Rung] | None = None
+        self._drawn: dict[str, tuple[int, int]] = {}
+        self._held = 0
         self._states: dict[str, SnapshotState] = {}
+        self._holding = threading.Lock()
+        _ALL.add(self)
 
     def answered(
         self,
         rungs: Mapping[str, Rung],
         segment: str,
         now: float | None,
-        answer: Recommendation,
+        answer: Origin,
         seconds: float,
     ) -> None:
         """Tell of an answer to a request for `segment`; `now` as the request had it."""
@@ -70,21 +104,20 @@ class ServingMeter:
         rungs: Mapping[str, Rung],
         segments: Iterable[str],
         now: float | None,
-        answers: Sequence[Recommendation],
+        origins: Iterable[Origin],
         seconds: float,
     ) -> None:
         """Tell of a batch: for each answer the segment that was asked for, in the same order."""
         by_rung: Counter[str] = Counter()
         by_reason: Counter[str] = Counter()
-        for segment, answer in zip(segments, answers, strict=True):
-            if answer.source == segment and answer.version is not None:
-                by_rung["segment"] += 1
-            else:
-                rung, why = self._fallback(rungs, segment, now, answer)
-                by_rung[rung] += 1
-                by_reason.update(why)
-            if answer.degraded:
-                by_reason.update(answer.degraded)
+        # Answers from one place are often one object: a batch costs little more than one of them.
+        held = list(origins)
+        by_id = {id(origin): origin for origin in held}
+        for (segment, key), count in Counter(zip(segments, map(id, held), strict=True)).items():
+            rung, why = self._fallback(rungs, segment, now, by_id[key])
+            by_rung[rung] += count
+            for reason in (*why, *by_id[key].degraded):
+                by_reason[reason] += count
         self._metrics.answered_many(self._bandit, by_rung, seconds, by_reason)
 
     def raised(self, error: Exception) -> None:
@@ -94,10 +127,6 @@ class ServingMeter:
     def seen_looked_up(self, seconds: float, *, ok: bool) -> None:
         """Tell of a look-up of what a user has seen."""
         self._metrics.seen_looked_up(self._bandit, seconds, ok=ok)
-
-    def loaded(self, snapshot: Snapshot) -> None:
-        """Take note of a snapshot that is about to be served. From any thread."""
-        self._watch.see(snapshot.segment, exploration(snapshot))
 
     def reload(
         self, loader: SnapshotLoader, reloading: Callable[[], tuple[str, ...]]
@@ -119,21 +148,37 @@ class ServingMeter:
                 rejected=len(loader.rejected),
                 error=failure,
             )
-            self.holds(loader.rungs)
+            # Some may have been loaded before it failed.
+            self.holds(loader.rungs, changed=bool(changed or failure))
         return changed
 
-    def holds(self, rungs: Mapping[str, Rung]) -> None:
-        """Tell of all snapshots that are held, and log whose exploration collapsed."""
-        if rungs is not self._rungs:  # most looks find nothing new, and there may be thousands
-            self._rungs = rungs
-            self._states = self._summary(rungs)
-        now = time.time()
-        held = {
-            segment: replace(state, age_s=max(0.0, now - state.version / 1e6))
-            for segment, state in self._states.items()
-        }
-        self._metrics.snapshots(self._bandit, held)
-        self._log()
+    def holds(self, rungs: Mapping[str, Rung], *, changed: bool = True) -> None:
+        """Tell of all snapshots that are held, and log whose exploration collapsed.
+
+        Parameters
+        ----------
+        changed : bool
+            False when none is new since the last call: there may be thousands.
+        """
+        with self._holding:
+            if changed or len(rungs) != self._held:
+                self._measure(rungs)
+                self._states = self._summary(rungs)
+                self._held = len(rungs)
+            now = time.time()
+            held = {
+                segment: replace(state, age_s=max(0.0, now - state.version / 1e6))
+                for segment, state in self._states.items()
+            }
+            self._metrics.snapshots(self._bandit, held)
+            self._log()
+
+    def _measure(self, rungs: Mapping[str, Rung]) -> None:
+        """Measure the banks that are new."""
+        before, self._drawn = self._drawn, {path: rung.drawn for path, rung in rungs.items()}
+        for segment, drawn in self._drawn.items():
+            if before.get(segment) != drawn:
+                self._watch.see(segment, rungs[segment].exploration())
 
     def _summary(self, rungs: Mapping[str, Rung]) -> dict[str, SnapshotState]:
         """Return what is told of each named segment, and of the others, but for the age."""
@@ -154,7 +199,7 @@ class ServingMeter:
         return states
 
     def _fallback(
-        self, rungs: Mapping[str, Rung], segment: str, now: float | None, answer: Recommendation
+        self, rungs: Mapping[str, Rung], segment: str, now: float | None, answer: Origin
     ) -> tuple[str, tuple[str, ...]]:
         """Return which rung answered, and why it was not the segment's own."""
         if answer.version is None and answer.source == DEFAULT_SOURCE:

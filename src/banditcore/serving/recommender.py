@@ -111,15 +111,12 @@ class Recommender:
         self._sticky_s = _check_seconds("sticky_s", sticky_s)
         self._default = _check_default(default)
         self._bandit = _check_bandit(bandit)
-        self._meter = meter = (
-            None if metrics is None else ServingMeter(metrics, bandit.name, self.max_age)
-        )
+        self._meter = None if metrics is None else ServingMeter(metrics, bandit.name, self.max_age)
         self._loader = SnapshotLoader(
             bandit,
             None if segments is None else _check_segments(segments),
             max_age=self.max_age,
             max_blob_bytes=positive_int("max_blob_bytes", max_blob_bytes),
-            on_loaded=None if meter is None else meter.loaded,
         )
         self._ready = False
         self._closed = False
@@ -300,6 +297,8 @@ class Recommender:
             self._closed = True
             self._ready = False
             self._loader.clear()
+            if self._meter is not None:
+                self._meter.holds(self._loader.rungs)
 
     def _from_default(self, k: int, excluded: frozenset[str]) -> Recommendation:
         if self._closed:

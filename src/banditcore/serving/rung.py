@@ -9,6 +9,7 @@ from itertools import filterfalse, islice
 import numpy as np
 from numpy.typing import NDArray
 
+from banditcore.exploration import Exploration, exploration
 from banditcore.sampling import thompson_topk
 from banditcore.segments import lineage
 from banditcore.slates import Snapshot
@@ -70,6 +71,15 @@ class Rung:
         self._beta = snapshot.beta
         owner = f"{snapshot.bandit}\0{snapshot.segment}".encode()
         self._salt = blake2b(owner, digest_size=_SALT_BYTES).digest()
+
+    @property
+    def drawn(self) -> tuple[int, int]:
+        """Version and checksum of the blob that first had these slates."""
+        return self.version, self.checksum
+
+    def exploration(self) -> Exploration:
+        """Measure how much the bank explores."""
+        return exploration([row[0] for row in self.rows], len(self.arms))
 
     def user_key(self, user: str, bucket: int) -> int:
         """Return 64 bits that depend on user, time bucket, bandit and segment, and nothing else.
