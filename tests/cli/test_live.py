@@ -18,7 +18,7 @@ from banditcore.cli.live_state import LiveReader
 from banditcore.slate_format import decode_header, encode, encode_header, restamped
 from banditcore.slates import SlateBank, Snapshot
 from banditcore.sources.redis_stream import RedisStreamSource
-from banditcore.store import keys, presence
+from banditcore.store import keys, monitoring, presence
 from banditcore.store.connect import connect
 from banditcore.store.leases import bandit_lease, partition_lease
 from banditcore.store.publish import publish
@@ -57,7 +57,10 @@ def test_it_reads_slates_streams_workers_and_leases(store):
     filled(store)
     producer = Producer(store, of=2)
     first = producer.append(1, packed(rows(3, "X")), 3)
-    producer.append(1, packed(rows(4, "X")), 4)
+    second = producer.append(1, packed(rows(4, "X")), 4)
+    assert monitoring.oldest_after(store, "home", {0: 0, 1: 0}) == {1: first}
+    assert monitoring.oldest_after(store, "home", {1: first + 2}) == {1: second}
+    assert monitoring.oldest_after(store, "home", {1: second + 3}) == {}
     lease = partition_lease(store, "home", 1)
     assert lease.acquire()
     refresh = bandit_lease(store, "home", "refresh")

@@ -78,6 +78,12 @@ def test_totals_that_begin_anew_are_not_taken_for_less():
     ]
 
 
+def test_a_partition_that_is_taken_again_in_the_same_epoch_counts_from_0():
+    assert told_of(
+        report(PartitionReport(5, applied=10)), report(PartitionReport(5, applied=4))
+    ) == [[(10, 0, 0)], [(4, 0, 0)]]
+
+
 def test_an_outage_and_a_partition_that_stands_still_are_told():
     told = Told()
     meter = IngestMeter(told, "home", "kafka:t")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -211,3 +213,24 @@ def test_a_batch_is_told_by_rung_and_by_reason(store):
     meter.seen_looked_up(0.001, ok=False)
     assert told.batches == [({"segment": 3, "global": 1}, {"stale": 4, "missing": 1})]
     assert told.lookups == [False]
+
+
+def test_a_recommender_that_is_closed_holds_nothing(store):
+    told = Told()
+    recommender = warm(store, snapshot("IN"), metrics=told)
+    assert set(told.held) == {"IN"}
+    recommender.close()
+    assert told.held == {}
+
+
+def test_a_child_goes_on_though_a_thread_of_the_parent_had_the_lock(store):
+    told = Told()
+    recommender = warm(store, snapshot("IN"), metrics=told)
+    meter = recommender._meter
+    with meter._holding:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            meter.holds(recommender._loader.rungs)
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
