@@ -123,6 +123,8 @@ FLOORS = (
     ),
     ("bandit",),
     (
+        "prometheus.children",
+        "prometheus.adapter",
         "prometheus",
         "demo.openbandit",
         "demo.run",

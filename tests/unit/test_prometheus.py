@@ -220,3 +220,10 @@ def test_a_directory_that_is_named_too_late_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     with pytest.raises(InvalidValueError, match="set it before"):
         PrometheusMetrics(CollectorRegistry())
+
+
+def test_a_registry_that_has_them_and_buckets_that_descend_are_refused(metrics):
+    with pytest.raises(InvalidValueError, match="one PrometheusMetrics a registry"):
+        PrometheusMetrics(metrics.exposed)
+    with pytest.raises(InvalidValueError, match="ascending"):
+        PrometheusMetrics(CollectorRegistry(), request_buckets_s=(2.0, 1.0))

@@ -1,8 +1,4 @@
-"""Metrics for Prometheus, by the library prometheus-client; needs the extra ``metrics``.
-
-docs/observability.md lists the names. Segments have the label ``segment``, where ``/`` is the
-global one and ``/others`` all those that do not go by their names.
-"""
+"""Counts for Prometheus what jobs and recommenders tell."""
 
 from __future__ import annotations
 
@@ -11,20 +7,13 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from math import inf
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import start_http_server
 
 from banditcore.errors import BanditCoreError, InvalidValueError, describe
 from banditcore.metrics import NO_LIMITS_GIVEN, RUNGS, MetricsLimits, PartitionState, SnapshotState
-
-try:
-    from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
-    from prometheus_client.exposition import start_http_server
-    from prometheus_client.multiprocess import MultiProcessCollector
-    from prometheus_client.values import ValueClass
-except ImportError as error:
-    raise ImportError(
-        "Prometheus needs the library prometheus-client: pip install 'banditcore[metrics]'"
-    ) from error
+from banditcore.prometheus.children import Counts, Gauges, is_shared, of_all_processes
 
 __all__ = ["JOB_BUCKETS_S", "REQUEST_BUCKETS_S", "PrometheusMetrics"]
 
@@ -36,7 +25,6 @@ REQUEST_BUCKETS_S = tuple(
 JOB_BUCKETS_S = tuple(float(f"{digit}e{power}") for power in range(-3, 3) for digit in (1, 2.5, 5))
 """From a millisecond to over eight minutes."""
 
-_MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _GLOBAL = "/"
 
 _ALL: weakref.WeakSet[PrometheusMetrics] = weakref.WeakSet()
@@ -66,6 +54,12 @@ class PrometheusMetrics:
     request_buckets_s : sequence of float
         Upper bounds of the buckets of requests, ascending, in seconds; give your budget's.
 
+    Raises
+    ------
+    InvalidValueError
+        The registry has banditcore's metrics already, buckets do not ascend, or the directory in
+        ``PROMETHEUS_MULTIPROC_DIR`` is missing, or was named after prometheus-client was imported.
+
     Attributes
     ----------
     exposed : CollectorRegistry
@@ -81,29 +75,34 @@ class PrometheusMetrics:
         request_buckets_s: Sequence[float] = REQUEST_BUCKETS_S,
     ) -> None:
         where = REGISTRY if registry is None else registry
-        is_shared = _is_shared()
+        shares = is_shared()
         # What is in the shared directory cannot be taken away again.
-        self._limits = replace(limits, keeps_names=limits.keeps_names or is_shared)
-        self._gauges = _Gauges(is_shared)
-        self.exposed = _of_all_processes() if is_shared else where
+        self._limits = replace(limits, keeps_names=limits.keeps_names or shares)
+        self._gauges = Gauges(is_shared=shares)
+        self.exposed = of_all_processes() if shares else where
 
         def histogram(
             name: str, text: str, labels: Sequence[str], buckets: Sequence[float]
         ) -> Histogram:
             return Histogram(f"banditcore_{name}", text, labels, registry=where, buckets=buckets)
 
-        def counter(name: str, text: str, *labels: str) -> _Counts:
-            return _Counts(Counter(f"banditcore_{name}", text, labels, registry=where))
+        def counter(name: str, text: str, *labels: str) -> Counts:
+            return Counts(Counter(f"banditcore_{name}", text, labels, registry=where))
 
         def gauge(name: str, text: str, mode: str, *labels: str) -> Gauge:
             return Gauge(f"banditcore_{name}", text, labels, registry=where, multiprocess_mode=mode)  # type: ignore[arg-type]  # a Literal of theirs
 
-        self._requests = histogram(
-            "request_seconds",
-            "Seconds that recommend() took, by what answered",
-            ("bandit", "rung"),
-            request_buckets_s,
-        )
+        try:
+            self._requests = histogram(
+                "request_seconds",
+                "Seconds that recommend() took, by what answered",
+                ("bandit", "rung"),
+                request_buckets_s,
+            )
+        except ValueError as error:  # the first of all: the others meet the same
+            remedy = f"one PrometheusMetrics a registry, with ascending buckets: {error}"
+            given = {"registry": registry, "request_buckets_s": request_buckets_s}
+            raise InvalidValueError(describe("argument", given, remedy)) from error
         self._observed: dict[tuple[str, str], Callable[[float], None]] = {}
         self._batches = histogram(
             "batch_seconds", "Seconds that recommend_many() took", ("bandit",), JOB_BUCKETS_S
@@ -329,100 +328,3 @@ class PrometheusMetrics:
             server.shutdown()
             server.server_close()
             thread.join()
-
-
-def _is_shared() -> bool:
-    """Whether prometheus-client keeps all values in files that processes share."""
-    is_shared: bool = ValueClass._multiprocess
-    directory = os.environ.get(_MULTIPROCESS_VARIABLE)
-    if (directory is not None) != is_shared:
-        raise InvalidValueError(
-            describe(
-                _MULTIPROCESS_VARIABLE,
-                directory,
-                "it counts when prometheus_client is first imported: set it before, and leave it",
-            )
-        )
-    return is_shared
-
-
-def _of_all_processes() -> CollectorRegistry:
-    registry = CollectorRegistry()
-    try:
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    except ValueError as error:
-        directory = os.environ.get(_MULTIPROCESS_VARIABLE)
-        raise InvalidValueError(
-            describe(_MULTIPROCESS_VARIABLE, directory, "an existing directory, for this alone")
-        ) from error
-    return registry
-
-
-class _Counts:
-    """A counter whose children are found faster than by prometheus-client."""
-
-    def __init__(self, counter: Counter) -> None:
-        self._counter = counter
-        self._children: dict[tuple[str, ...], Callable[[float], None]] = {}
-
-    def add(self, count: float, *labels: str) -> None:
-        """Add to the count of some labels."""
-        try:
-            increase = self._children[labels]
-        except KeyError:
-            increase = self._children[labels] = self._counter.labels(*labels).inc
-        increase(count)
-
-
-class _Gauges:
-    """Sets gauges, and takes away those of what is there no more.
-
-    Shared by processes, a gauge cannot be taken away. It gets the value then that never decides
-    what is shown of all processes.
-
-    prometheus-client sets all of them to 0 in a forked child, which would then be shown as the
-    lowest of all: they are set again before the child tells anything.
-    """
-
-    def __init__(self, is_shared: bool) -> None:
-        self.is_shared = is_shared
-        self.is_forked = False
-        self._values: dict[Gauge, dict[tuple[str, ...], float]] = {}
-
-    def set(self, gauge: Gauge, labels: tuple[str, ...], value: float) -> None:
-        """Set one."""
-        if self.is_forked:
-            self.set_again()
-        values = self._values.setdefault(gauge, {})
-        if values.get(labels) != value:
-            gauge.labels(*labels).set(value)
-            values[labels] = value
-
-    def show_only(
-        self,
-        gauge: Gauge,
-        owner: tuple[str, ...],
-        shown: Mapping[tuple[str, ...], float],
-    ) -> None:
-        """Set those whose first labels are `owner`, and take away the others that it had."""
-        for labels, value in shown.items():
-            self.set(gauge, labels, value)
-        values = self._values.get(gauge, {})
-        for labels in [each for each in values if each[: len(owner)] == owner]:
-            if labels in shown:
-                continue
-            if self.is_shared:
-                self.set(gauge, labels, _NEUTRAL[gauge._multiprocess_mode])
-            else:
-                gauge.remove(*labels)
-                del values[labels]
-
-    def set_again(self) -> None:
-        """Set all that were set before a fork."""
-        self.is_forked = False
-        for gauge, values in list(self._values.items()):
-            for labels, value in list(values.items()):
-                gauge.labels(*labels).set(value)
-
-
-_NEUTRAL = {"livemin": inf, "livemax": -inf, "livesum": 0.0}
