@@ -10,6 +10,7 @@ import signal
 import subprocess
 import termios
 import threading
+from urllib.request import urlopen
 
 import pytest
 
@@ -72,6 +73,28 @@ def test_json_is_a_document_a_line_and_all_bandits_with_streams_are_followed(sto
     assert {part["partition"] for part in parts} == {0}
 
 
+def test_scrapes_are_answered_meanwhile(store):
+    producer = Producer(store, of=1)
+    producer.send(rows(8))
+    more = ("--bandit", "home", "--report-every", "0.05s", "--metrics-port", "0")
+    with follow(store, *more, stdout=subprocess.DEVNULL) as process:
+        said = process.stderr.readline()
+        url = said.removeprefix("metrics: ").strip()
+        assert url.startswith("http://127.0.0.1:")
+
+        def shows(line: bytes) -> bool:
+            with urlopen(url) as reply:
+                return line in reply.read().splitlines()
+
+        counted = b'{bandit="home",outcome="applied",source="stream"} 8.0'
+        wait_until(lambda: shows(b"banditcore_ingested_events_total" + counted), "not told")
+        lag = b'banditcore_ingest_waiting_events{bandit="home",partition="0",source="stream"} 0.0'
+        wait_until(lambda: shows(lag), "not told")
+        process.terminate()
+        _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (0, "")
+
+
 def test_a_terminal_shows_a_table_that_changes(store):
     producer = Producer(store, of=1)
     producer.send(rows(5))
@@ -132,6 +155,9 @@ def test_a_second_signal_ends_it_at_once():
         (["--follow", "--partitions", "0,x"], "no list of whole numbers"),
         (["log.csv", "--bandit", "home", "--partitions", "0"], "--partitions is"),
         (["log.csv", "--bandit", "home", "--report-every", "5s"], "--report-every is"),
+        (["log.csv", "--bandit", "home", "--metrics-port", "0"], "--metrics-port is"),
+        (["--follow", "--metrics-host", "::1"], "--metrics-host is"),
+        (["--follow", "--metrics-port", "65536"], "no port"),
         (["--bandit", "home"], "FILE is"),
         (["log.csv"], "--bandit is"),
     ],

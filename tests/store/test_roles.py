@@ -23,6 +23,7 @@ from banditcore import (
     import_bandit,
     verify_store,
 )
+from banditcore.cli.live_state import LiveReader
 from banditcore.ingest_worker import IngestWorker
 from banditcore.sources.redis_stream import RedisStreamSource
 from banditcore.store import streams
@@ -41,6 +42,8 @@ def rules(role: str) -> list[str]:
     """Return the ACL of a role, those of the roles it extends included."""
     if role == "emitting":
         return _row(role)
+    if role == "watching":
+        return _row("serving") + _row(role)
     words: list[str] = []
     extended = ("serving", "reporting", "writing", "working") if role == "working" else ROLES
     for name in extended:
@@ -73,7 +76,7 @@ def login(any_store: Store) -> Iterator[Callable[[str], Store]]:
     for store in opened:
         store.close()
     for server in any_store.servers().values():
-        server.execute_command("ACL", "DELUSER", *ROLES, "emitting", "working")
+        server.execute_command("ACL", "DELUSER", *ROLES, "emitting", "working", "watching")
 
 
 def test_each_role_can_do_its_work_and_no_more(login: Callable[[str], Store]) -> None:
@@ -100,6 +103,22 @@ def test_each_role_can_do_its_work_and_no_more(login: Callable[[str], Store]) ->
         assert len(recommender.recommend("IN/m", 3).arms) == 3
     with pytest.raises(StoreUnfitError, match="ACL"):
         serving.counts("IN/m")
+
+
+def test_watching_can_look_and_change_nothing(
+    any_store: Store, login: Callable[[str], Store]
+) -> None:
+    bandit = Bandit("home", any_store)
+    producer = Producer(any_store)
+    producer.send(rows(9))
+    bandit.record("IN/m", "a")
+    bandit.refresh()
+    watching = login("watching")
+    [seen] = LiveReader(watching, None, 5).read()
+    assert {each.entropy for each in seen.segments} == {1.0}
+    assert sum(part.waiting for part in seen.partitions) == 9
+    with pytest.raises(StoreUnfitError, match="ACL"):
+        Bandit("home", watching).record("IN/m", "a")
 
 
 def test_maintaining_can_verify_move_and_remove(

@@ -18,7 +18,7 @@ SOURCES = Path(banditcore.__file__).parent
 # Within a floor a module may import those that stand before it.
 FLOORS = (
     ("errors",),
-    ("identifiers", "segments", "arrays", "seeds", "threads", "crc", "events"),
+    ("identifiers", "segments", "arrays", "seeds", "threads", "crc", "events", "metrics"),
     (
         "counts",
         "grouping",
@@ -45,7 +45,7 @@ FLOORS = (
         "_poisson_binomial",
         "propensity",
     ),
-    ("slates", "_packed", "slate_header", "slate_format"),
+    ("slates", "_packed", "slate_header", "slate_format", "exploration"),
     (
         "store.url_options",
         "store.url",
@@ -94,6 +94,7 @@ FLOORS = (
         "store.keyspace",
         "store.dump",
         "store.stream_removal",
+        "store.monitoring",
     ),
     (
         "recording",
@@ -124,6 +125,8 @@ FLOORS = (
         "serving.draws",
         "serving.bank",
         "serving.live",
+        "ingest_metering",
+        "refresh_metering",
         "serving.rung",
         "_answer",
         "serving.recommendation",
@@ -141,6 +144,7 @@ FLOORS = (
         "serving.unsent_marks",
         "serving.seen",
         "serving.choosing",
+        "serving.metering",
         "serving.recommender",
         "serving",
         "maintenance.findings",
@@ -160,6 +164,9 @@ FLOORS = (
     ),
     ("bandit",),
     (
+        "prometheus.children",
+        "prometheus.adapter",
+        "prometheus",
         "demo.openbandit",
         "demo.run",
         "demo",
@@ -177,14 +184,17 @@ FLOORS = (
         "cli.output",
         "cli.arguments",
         "cli.selection",
+        "cli.stopping",
+        "cli.metrics",
         "cli.bench",
         "cli.demo",
-        "cli.stopping",
         "cli.follow",
         "cli.ingest",
         "cli.companion",
         "cli.refresh",
         "cli.recommend",
+        "cli.live_state",
+        "cli.live",
         "cli.inspect",
         "cli.confirming",
         "cli.verify",
@@ -204,6 +214,7 @@ RESERVED = {
     "msgpack": "slate_format",
     "confluent_kafka": "sources.kafka",
     "distributed": "refresh.dask_cluster",
+    "prometheus_client": "prometheus",
 }
 
 ORDER = {module: place for place, module in enumerate(chain.from_iterable(FLOORS))}

@@ -11,12 +11,15 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from banditcore.bandit import Bandit
+from banditcore.cli.metrics import serve
 from banditcore.cli.output import Change, Output, age, plain
 from banditcore.cli.selection import check_half_life
 from banditcore.cli.stopping import stopped_by_signals
 from banditcore.errors import InvalidValueError, StoreUnavailableError, describe
+from banditcore.ingest_metering import IngestMeter
 from banditcore.ingest_report import PartitionReport, WorkerReport
 from banditcore.ingest_worker import IngestWorker
+from banditcore.metrics import Metrics
 from banditcore.sources.redis_stream import RedisStreamSource
 from banditcore.store import index, partitions
 from banditcore.store.connect import Store, connect
@@ -43,13 +46,17 @@ _COLUMNS = (
 
 def follow(arguments: argparse.Namespace, output: Output) -> int:
     """Run workers until SIGTERM or SIGINT; a second one ends the process at once."""
-    with connect(arguments.url) as store, stopped_by_signals() as stop:
+    with (
+        connect(arguments.url) as store,
+        serve(arguments.metrics_port, arguments.metrics_host, output) as metrics,
+        stopped_by_signals() as stop,
+    ):
         if arguments.bandit is not None:
             bandit = Bandit(arguments.bandit, store, half_life=arguments.half_life)
             check_half_life(bandit, arguments.half_life)
             _check_partitions(bandit, arguments.partitions)
         every = arguments.report_every or _REPORT_EVERY
-        crew = _Crew(store, arguments, every.total_seconds(), output, stop)
+        crew = _Crew(store, arguments, every.total_seconds(), output, stop, metrics=metrics)
         with output.changing_table("events of streams", _COLUMNS) as change:
             display = _Display(output, change)
             while not stop.is_set():
@@ -82,12 +89,15 @@ class _Crew:
         report_every_s: float,
         output: Output,
         stop: threading.Event,
+        *,
+        metrics: Metrics | None,
     ) -> None:
         self._report_every_s = report_every_s
         self._store = store
         self._arguments = arguments
         self._output = output
         self._stop = stop
+        self._metrics = metrics
         self._threads: dict[str, threading.Thread] = {}
         self._news: queue.SimpleQueue[tuple[str, WorkerReport | str]] = queue.SimpleQueue()
         self._failures: list[BaseException] = []
@@ -138,6 +148,13 @@ class _Crew:
 
     def _work(self, name: str) -> None:
         arguments = self._arguments
+        meter = None if self._metrics is None else IngestMeter(self._metrics, name)
+
+        def pass_on(report: WorkerReport) -> None:
+            self._news.put((name, report))
+            if meter is not None:
+                meter(report)
+
         try:
             bandit = Bandit(name, self._store, half_life=arguments.half_life, retry_for=_RETRY_FOR)
             source = RedisStreamSource(bandit)
@@ -148,7 +165,7 @@ class _Crew:
                     partitions=arguments.partitions,
                     batch_size=arguments.batch_size,
                     report_every_s=self._report_every_s,
-                    on_report=lambda report: self._news.put((name, report)),
+                    on_report=pass_on,
                     on_notice=lambda text: self._news.put((name, text)),
                 ).run(self._stop)
             finally:

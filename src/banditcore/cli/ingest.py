@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from banditcore.bandit import Bandit
+from banditcore.cli import metrics
 from banditcore.cli.arguments import duration, numbers, positive
 from banditcore.cli.follow import follow
 from banditcore.cli.output import Output, plain, span
@@ -59,6 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="5s",
         help="with --follow: how often to say how far it is (default: 5s)",
     )
+    metrics.configure(parser)
     parser.add_argument(
         "--map",
         nargs="+",
@@ -119,6 +121,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     for option, given in {
         "--partitions": arguments.partitions,
         "--report-every": arguments.report_every,
+        "--metrics-port": arguments.metrics_port,
+        "--metrics-host": arguments.metrics_host,
     }.items():
         if given is not None:
             raise InvalidValueError(describe(option, str(given), "of streams: add --follow"))

@@ -7,10 +7,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from banditcore.bandit import Bandit
-from banditcore.cli.arguments import positive, prior
+from banditcore.cli.arguments import duration, positive, prior
+from banditcore.cli.live import live
 from banditcore.cli.output import Output, Shown, age, plain, span
 from banditcore.cli.selection import existing_bandit, existing_segment
-from banditcore.errors import CorruptDataError, StoreUnavailableError
+from banditcore.errors import (
+    CorruptDataError,
+    InvalidValueError,
+    StoreUnavailableError,
+    describe,
+)
 from banditcore.segments import lineage, with_ancestors
 from banditcore.slate_format import decode_header
 from banditcore.store import index, publish
@@ -41,10 +47,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=positive, default=20, metavar="N", help="most rows of a table (default: 20)"
     )
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="show slates, streams, workers and leases, again and again until Ctrl-C or SIGTERM",
+    )
+    parser.add_argument(
+        "--interval",
+        type=duration,
+        metavar="2s",
+        help="with --live: how often to look (default: 2s)",
+    )
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Run the command."""
+    if arguments.live:
+        if arguments.segment is not None:
+            raise InvalidValueError(
+                describe("SEGMENT", arguments.segment, "--live shows all of a bandit: leave it out")
+            )
+        return live(arguments, output)
+    if arguments.interval is not None:
+        raise InvalidValueError(describe("--interval", str(arguments.interval), "add --live"))
     with connect(arguments.url) as store:
         if arguments.bandit is None:
             _bandits(store, output)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import (
     BarColumn,
@@ -23,13 +23,25 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Change", "Output", "Shown", "age", "plain", "span"]
+__all__ = ["Change", "ChangeTables", "Output", "Shown", "TableContent", "age", "plain", "span"]
 
 Advance = Callable[[int, int, str], None]
 """Called with what is done, the total, and a word about where it is."""
 
 Change = Callable[[Sequence[Sequence[object]]], None]
 """Called with the rows that a table has from now on."""
+
+
+class TableContent(NamedTuple):
+    """A table's title, the names of its columns, and its rows."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+
+
+ChangeTables = Callable[[Sequence[TableContent], str], None]
+"""Called with the tables that are shown from now on, and a line below them, or ""."""
 
 _EVERY_S = 5.0  # between lines of progress in a pipe
 
@@ -149,6 +161,20 @@ class Output:
 
             def change(rows: Sequence[Sequence[object]]) -> None:
                 live.update(_table(title, columns, rows), refresh=True)
+
+            yield change
+
+    @contextmanager
+    def changing_tables(self) -> Iterator[ChangeTables | None]:
+        """Show tables that change; None, and no tables, unless stdout is a terminal."""
+        if self.as_json or not self._out.is_terminal:
+            yield None
+            return
+        with Live(console=self._out, auto_refresh=False, redirect_stderr=False) as live:
+
+            def change(tables: Sequence[TableContent], below: str) -> None:
+                shown = [_table(*table) for table in tables if table.rows]
+                live.update(Group(*shown, Text(below)), refresh=True)
 
             yield change
 

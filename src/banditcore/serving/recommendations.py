@@ -31,15 +31,17 @@ class Recommendations(Sequence[Recommendation]):
     ----------
     arms : list of tuples of str
         The arms of every answer.
+    origins : list of Origin
+        Where each came from; answers from one place share it.
     """
 
-    __slots__ = ("_excluded", "_k", "_origins", "arms")
+    __slots__ = ("_excluded", "_k", "arms", "origins")
 
     def __init__(
         self, arms: list[tuple[str, ...]], origins: list[Origin], k: int, excluded: Exclusions
     ) -> None:
         self.arms = arms
-        self._origins = origins
+        self.origins = origins
         self._k = k
         self._excluded = excluded
 
@@ -53,7 +55,7 @@ class Recommendations(Sequence[Recommendation]):
     def __getitem__(self, place: int | slice) -> Recommendation | list[Recommendation]:
         if isinstance(place, slice):
             return [self[i] for i in range(*place.indices(len(self)))]
-        source, version, age, degraded, policy = self._origins[place]
+        source, version, age, degraded, policy = self.origins[place]
         excluded = self._excluded[place] if isinstance(self._excluded, list) else self._excluded
         made = None if policy is None else (policy, self._k, excluded)
         return Recommendation(self.arms[place], source, version, age, degraded, made)

@@ -9,7 +9,9 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -21,6 +23,7 @@ from banditcore.errors import (
     StoreError,
     describe,
 )
+from banditcore.metrics import Metrics
 from banditcore.serving import polling
 from banditcore.serving.arguments import (
     NOTHING,
@@ -41,6 +44,7 @@ from banditcore.serving.backup import Backup
 from banditcore.serving.caps import FrequencyCap, check_caps
 from banditcore.serving.choosing import Chooser
 from banditcore.serving.loader import PublishedBandit, SnapshotLoader
+from banditcore.serving.metering import ServingMeter
 from banditcore.serving.polling import Look, Poller, PollingState
 from banditcore.serving.recommendation import Recommendation
 from banditcore.serving.recommendations import Recommendations
@@ -115,6 +119,9 @@ class Recommender:
         How often a user may be shown an arm; all of them hold. They are counted for the whole
         bandit, over all segments, from what `mark_seen` was told. All recommenders of a bandit
         should have the same: each mark removes what is too old for the longest of its own.
+    metrics : Metrics, optional
+        Told of every answer, every look for news and the snapshots held: a `PrometheusMetrics`, or
+        a subclass of `BaseMetrics`.
 
     Raises
     ------
@@ -136,6 +143,7 @@ class Recommender:
         poll_s: float | None = 10.0,
         backup: str | os.PathLike[str] | None = None,
         caps: Iterable[FrequencyCap] = (),
+        metrics: Metrics | None = None,
     ) -> None:
         self.budget = check_seconds("budget", budget)
         self.max_age = check_seconds("max_age", max_age, endless=True)
@@ -147,6 +155,7 @@ class Recommender:
         )
         self._bandit = _check_bandit(bandit)
         poll_s = None if poll_s is None else check_seconds("poll_s", poll_s)
+        self._meter = None if metrics is None else ServingMeter(metrics, bandit.name, self.max_age)
         self._backup = None if backup is None else _open_backup(backup, bandit.name, self.max_age)
         self._loader = SnapshotLoader(
             bandit,
@@ -158,12 +167,20 @@ class Recommender:
         )
         checked = check_caps(caps)
         self._seen = (
-            SeenItems(bandit.store, bandit.name, checked, budget=self.budget) if checked else None
+            SeenItems(
+                bandit.store,
+                bandit.name,
+                checked,
+                budget=self.budget,
+                told=None if self._meter is None else self._meter.seen_looked_up,
+            )
+            if checked
+            else None
         )
         self._ready = False
         self._closed = False
         # The thread must not keep alive what nobody holds any more.
-        look = _looking(self._loader, weakref.WeakMethod(self._exercise))
+        look = _looking(self._loader, self._meter, weakref.WeakMethod(self._exercise))
         self._poller = Poller(bandit.name, look, poll_s=poll_s)
         weakref.finalize(self, self._poller.stop, 0.0).atexit = False
         _RECOMMENDERS.add(self)
@@ -243,7 +260,7 @@ class Recommender:
         try:
             self.reload(timeout_s=timeout_s if self._backup is None else timeout_s / 2)
         except StoreError as error:
-            self._loader.restore(deadline)
+            self._restore(deadline)
             if not self._exercise():
                 raise
             _LOG.warning(
@@ -253,7 +270,7 @@ class Recommender:
                 error,
             )
         else:
-            self._loader.restore(deadline)  # of nodes that do not answer
+            self._restore(deadline)  # of nodes that do not answer
             self._exercise()
         finally:
             self._poller.start()
@@ -337,14 +354,34 @@ class Recommender:
         NotReadyError
             Nothing was ever loaded and there is no `default`, or this recommender is closed.
         """
-        if not self._ready:
-            self._check_answerable()
+        meter = self._meter
+        if meter is None:
+            return self._answer(segment, k, user, exclude, now)
+        started = time.perf_counter()
+        try:
+            answer = self._answer(segment, k, user, exclude, now)
+        except Exception as error:
+            meter.raised(error)
+            raise
+        meter.answered(self._loader.rungs, segment, now, answer, time.perf_counter() - started)
+        return answer
+
+    def _answer(
+        self,
+        segment: str,
+        k: int,
+        user: str | None,
+        exclude: Iterable[str],
+        now: float | None,
+    ) -> Recommendation:
         if k.__class__ is not int or not 0 < k < _COMMON_K:
             k = check_k(k)
         excluded = NOTHING if exclude is _NO_EXCLUSIONS else check_excluded(exclude)
         moment = moment_of(now)
         if user is not None and (user.__class__ is not str or not user):
             check_user(user)
+        if not self._ready:
+            self._check_answerable()
         seen = None if user is None or self._seen is None else self._seen.look_up(user, moment)
         return self._chooser.choose(self._loader.rungs, segment, k, user, excluded, moment, seen)
 
@@ -360,12 +397,17 @@ class Recommender:
         """Do what `recommend` does without blocking the event loop; the same arguments."""
         if user is None or self._seen is None:  # no network
             return self.recommend(segment, k, user=user, exclude=exclude, now=now)
-        if not self._ready:
-            self._check_answerable()
-        k, excluded, user = check_k(k), check_excluded(exclude), check_user(user)
-        moment = moment_of(now)
-        seen = await self._seen.look_up_async(user, moment)
-        return self._chooser.choose(self._loader.rungs, segment, k, user, excluded, moment, seen)
+        started = time.perf_counter()
+        with _told_of_errors(self._meter):
+            k, excluded, user = check_k(k), check_excluded(exclude), check_user(user)
+            moment, rungs = moment_of(now), self._loader.rungs
+            if not self._ready:
+                self._check_answerable()
+            seen = await self._seen.look_up_async(user, moment)
+            answer = self._chooser.choose(rungs, segment, k, user, excluded, moment, seen)
+        if self._meter is not None:
+            self._meter.answered(rungs, segment, now, answer, time.perf_counter() - started)
+        return answer
 
     def recommend_many(
         self,
@@ -403,16 +445,32 @@ class Recommender:
         InvalidTypeError, InvalidValueError, NotReadyError
             As for `recommend`; also if lengths differ.
         """
+        started = time.perf_counter()
+        with _told_of_errors(self._meter):
+            people = check_users(users)
+            groups = check_segments_of_many(segments, len(people))
+            answers = self._answer_many(groups, people, k, exclude, now)
+        if self._meter is not None:
+            seconds = time.perf_counter() - started
+            asked = {place: path for path, places in groups.items() for place in places}
+            paths = [asked[place] for place in range(len(people))]
+            self._meter.answered_many(self._loader.rungs, paths, now, answers.origins, seconds)
+        return answers
+
+    def _answer_many(
+        self,
+        groups: Mapping[str, list[int]],
+        users: list[str | None],
+        k: int,
+        exclude: Iterable[str] | Iterable[Iterable[str] | None] | None,
+        now: float | None,
+    ) -> Recommendations:
+        k, excluded = check_k(k), check_excluded_of_many(exclude, len(users))
+        moment, rungs = moment_of(now), self._loader.rungs
         if not self._ready:
             self._check_answerable()
-        k = check_k(k)
-        people = check_users(users)
-        groups = check_segments_of_many(segments, len(people))
-        excluded = check_excluded_of_many(exclude, len(people))
-        moment = moment_of(now)
-        seen = None if self._seen is None else self._seen.look_up_many(people, moment)
-        rungs = self._loader.rungs
-        return self._chooser.choose_many(rungs, groups, k, people, excluded, moment, seen)
+        seen = None if self._seen is None else self._seen.look_up_many(users, moment)
+        return self._chooser.choose_many(rungs, groups, k, users, excluded, moment, seen)
 
     def mark_seen(self, user: str, arms: Iterable[str], *, now: float | None = None) -> bool:
         """Note that a user was shown arms, for `caps`. Takes 20 ms at most.
@@ -480,6 +538,8 @@ class Recommender:
         self._poller.stop(_CLOSING_S)
         if self._seen is not None:
             self._seen.close()
+        if self._meter is not None:
+            self._meter.holds(self._loader.rungs)
 
     async def aclose(self) -> None:
         """Do what `close` does without blocking the event loop."""
@@ -491,6 +551,11 @@ class Recommender:
         # segment's snapshot is swapped whole.
         was_polling = self._poller.after_fork()
         self._loader.after_fork(self._poller.resume if was_polling else None)
+
+    def _restore(self, deadline: float) -> None:
+        self._loader.restore(deadline)
+        if self._meter is not None:
+            self._meter.holds(self._loader.rungs)
 
     def _check_answerable(self) -> None:
         if self._closed:
@@ -510,18 +575,28 @@ class Recommender:
             for rung in self._loader.rungs.values():
                 if rung.servable:
                     exercise(rung)
-                    self.recommend(rung.segment, 1, user="warm-up", exclude=["warm-up"])
-                    self.recommend_many(rung.segment, ["warm-up", None], 1)
+                    # Not as a service asks: metrics are told of its requests.
+                    self._answer(rung.segment, 1, "warm-up", ["warm-up"], None)
+                    self._answer_many({rung.segment: [0, 1]}, ["warm-up", None], 1, None, None)
                     self._ready = not self._closed
                     break
         return self._ready
 
 
-def _looking(loader: SnapshotLoader, exercise: weakref.WeakMethod[Callable[[], bool]]) -> Look:
+def _told_of_errors(meter: ServingMeter | None) -> AbstractContextManager[None]:
+    return nullcontext() if meter is None else meter.told_of_errors()
+
+
+def _looking(
+    loader: SnapshotLoader,
+    meter: ServingMeter | None,
+    exercise: weakref.WeakMethod[Callable[[], bool]],
+) -> Look:
     """Return how to look for news: load it, and warm up what is there for the first time."""
 
     def look(is_stopped: Callable[[], bool]) -> tuple[str, ...]:
-        changed = loader.reload(is_stopped)
+        reload = partial(loader.reload, is_stopped)
+        changed = reload() if meter is None else meter.reload(loader, reload)
         method = exercise()
         if method is not None and not is_stopped():
             method()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banditcore._user_keys import UserKeys
+from banditcore.exploration import Exploration, exploration
 from banditcore.segments import lineage
 from banditcore.serving.arguments import Exclusions
 from banditcore.serving.bank import BankPolicy
@@ -104,6 +105,17 @@ class Rung:
         owner = f"{snapshot.bandit}\0{snapshot.segment}".encode()
         self.users = UserKeys(blake2b(owner, digest_size=_SALT_BYTES).digest())
         self._stamp(snapshot.header)
+
+    @property
+    def drawn(self) -> tuple[int, int]:
+        """Version and checksum of the blob that first had these slates."""
+        return self.snapshot.header.version, self.snapshot.header.checksum
+
+    def exploration(self) -> Exploration:
+        """Measure how much the bank explores."""
+        bank = self.snapshot.bank
+        first = bank.slates[:, 0].tolist() if bank.depth else []
+        return exploration(first, len(self.snapshot.arms))
 
     def restamped(self, header: SlateHeader) -> Rung:
         """Return the same rung as another version of it, confirmed; it shares all memory."""

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,13 @@ class SeenStats:
     trouble: str | None
 
 
+class Told(Protocol):
+    """Hears of look-ups."""
+
+    def __call__(self, seconds: float, *, ok: bool) -> None:
+        """Take note of one."""
+
+
 class Seen:
     """What one user may not be shown now.
 
@@ -120,16 +127,25 @@ class SeenItems:
         At least one.
     budget : float
         Seconds a request has; a look-up takes this or 20 ms, whatever is less.
+    told : callable or None
+        Called after each look-up with the seconds it took, and ``ok=`` whether it succeeded.
     """
 
     def __init__(
-        self, store: Store, bandit: str, caps: Sequence[FrequencyCap], *, budget: float
+        self,
+        store: Store,
+        bandit: str,
+        caps: Sequence[FrequencyCap],
+        *,
+        budget: float,
+        told: Told | None = None,
     ) -> None:
         self._store = store
         self._bandit = bandit
         self._caps = caps
         self._horizon_s = horizon_s(caps)
         self._ask_s = min(LONGEST_ASK_S, budget)
+        self._told = told
         self.memory = SeenMemory()
         self._unsent = UnsentMarks(self._send)
         self._indexes: dict[str, ArmIndex] = {}
@@ -173,7 +189,9 @@ class SeenItems:
         deadline = time.monotonic() + self._ask_s
         key = keys.seen(self._bandit, user)
         [answer] = self._client.ask([self._question(key)], deadline)
-        return self._seen(key, moment, answer)
+        seen = self._seen(key, moment, answer)
+        self._tell(deadline, [seen])
+        return seen
 
     def look_up_many(self, users: Sequence[str | None], moment: float) -> list[Seen | None]:
         """Ask for many users together: one round trip to each server. None for None."""
@@ -184,6 +202,8 @@ class SeenItems:
             user: self._seen(key, moment, answer)
             for (user, key), answer in zip(wanted.items(), answers, strict=True)
         }
+        if found:
+            self._tell(deadline, found.values())
         return [None if user is None else found[user] for user in users]
 
     async def look_up_async(self, user: str, moment: float) -> Seen:
@@ -191,7 +211,9 @@ class SeenItems:
         deadline = time.monotonic() + self._ask_s
         key = keys.seen(self._bandit, user)
         [answer] = await self._client.ask_async([self._question(key)], deadline)
-        return self._seen(key, moment, answer)
+        seen = self._seen(key, moment, answer)
+        self._tell(deadline, [seen])
+        return seen
 
     def mark(self, user: str, arms: Iterable[str], moment: float) -> bool:
         """Note that a user was shown arms; 20 ms at most. See `Recommender.mark_seen`."""
@@ -227,6 +249,11 @@ class SeenItems:
         self._counting = threading.Lock()
         self.memory.after_fork()
         self._unsent.clear()
+
+    def _tell(self, deadline: float, found: Iterable[Seen]) -> None:
+        if self._told is not None:
+            began = deadline - self._ask_s
+            self._told(time.monotonic() - began, ok=all(seen.ok for seen in found))
 
     def _question(self, key: str) -> Command:
         # One byte more than a record may have: what is longer is known to be none.
