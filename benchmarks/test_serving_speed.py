@@ -73,6 +73,7 @@ def test_refresh_100_segments_of_1_000_arms(benchmark, store: bc.Store) -> None:
 class TestSeen:
     @pytest.fixture
     def capped(self, store: bc.Store, recommender: bc.Recommender) -> Iterator[bc.Recommender]:
+        assert recommender.ready  # there are slates
         bandit = bc.Bandit("bench", store, prior=bc.Prior(1, 30))
         with bc.Recommender(bandit, caps=[bc.FrequencyCap()]) as marking:
             marking.warm_up()

@@ -64,6 +64,10 @@ class Proxy:
         """Return how many times `holding` came in requests."""
         return sum(request.count(holding) for request in self._requests)
 
+    def packets(self) -> list[bytes]:
+        """Return what came from clients, piece by piece."""
+        return list(self._requests)
+
     def heal(self) -> None:
         """Forward everything again."""
         self._between_bytes_s = 0.0

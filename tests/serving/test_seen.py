@@ -14,6 +14,8 @@ import pytest
 from banditcore.errors import BanditCoreError, NotReadyError
 from banditcore.maintenance import verify_store
 from banditcore.serving import FrequencyCap, Recommender
+from banditcore.serving.caps import check_caps
+from banditcore.serving.seen import SeenItems
 from banditcore.serving.seen_memory import SeenMemory
 from banditcore.serving.unsent_marks import Fate, UnsentMarks
 from banditcore.store import keys
@@ -200,6 +202,29 @@ def test_a_fork_shares_no_connection(store: Store) -> None:
         assert "IN:4" not in r.recommend("IN", 30, user="child", now=NOW).arms
         assert r.seen_stats is not None
         assert r.seen_stats.failures == {}
+
+
+def test_many_users_are_looked_up_together(any_store: Store) -> None:
+    caps = check_caps(ONCE_A_DAY)
+    marking = SeenItems(any_store, "home", caps, budget=10.0)
+    looking = SeenItems(any_store, "home", caps, budget=10.0)
+    for items in (marking, looking):
+        items.warm_up()
+    arms = tuple(f"IN:{i}" for i in range(30))
+    for i in range(200):
+        assert marking.mark(f"u{i}", [arms[i % 30]], NOW)
+    users = [f"u{i}" for i in range(200)] + [None, "u7", "never"]
+    found = looking.look_up_many(users, NOW)
+    assert found[200] is None
+    for user, seen in zip(users, found, strict=True):
+        if user is not None and seen is not None:
+            wanted = {arms[int(user[1:]) % 30]} if user != "never" else set()
+            assert seen.ok
+            assert seen.among("IN", arms) == wanted
+    assert looking.look_up_many([], NOW) == []
+    for items in (marking, looking):
+        items.close()
+    assert {seen.ok for seen in looking.look_up_many(["u1", "u2"], NOW) if seen} == {False}
 
 
 def test_memory_is_bounded() -> None:

@@ -7,12 +7,15 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from redis.crc import key_slot
 
-from banditcore.serving import FrequencyCap, Recommender
+from banditcore.serving import FrequencyCap, Recommendation, Recommender
+from banditcore.serving.seen import SeenItems
 from banditcore.store import keys, library, seen_library
 from banditcore.store.breaker import FAILURES
 from banditcore.store.connect import Store, connect
 from banditcore.store.transport import Command
+from clusters import running_cluster
 from proxy import Proxy, proxy_before
 from published import NOW, snapshot, warm
 from servers import RunningServer, running_server, wait_until
@@ -302,3 +305,40 @@ def _said(store: Store) -> str:
 def _killed(store: Store) -> bool:
     store.send([Command("bc:x", ("SCRIPT", "KILL"))])
     return _said(store) == ""
+
+
+def test_many_users_are_one_request(server: RunningServer, patient: None) -> None:
+    with proxy_before(server.socket_path) as proxy, connect(proxy.url) as store:
+        items = SeenItems(store, "home", CAPS, budget=10.0)
+        items.warm_up()
+        users = [f"u{i}" for i in range(100)]
+        items.look_up_many(users, NOW)
+        packets = [each for each in proxy.packets() if keys.seen("home", "u0").encode() in each]
+        assert len(packets) == 1
+        assert packets[0].count(LOOK_UP) == 100
+        items.close()
+
+
+@pytest.mark.slow
+def test_a_node_that_dies_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("banditcore.serving.seen.LONGEST_ASK_S", 2.0)
+    users = [f"u{i}" for i in range(12)]
+    with (
+        running_cluster("valkey") as cluster,
+        connect(cluster.url) as store,
+        serving(store, budget=2.0) as r,
+    ):
+
+        def marks(arm: str) -> bool:
+            return all(r.mark_seen(user, [arm], now=NOW) for user in users)
+
+        def answers() -> list[Recommendation]:
+            return [r.recommend("IN", 30, user=user, now=NOW) for user in users]
+
+        wait_until(lambda: marks("IN:3"), "they are not stored")
+        cluster.owner(key_slot(keys.seen("home", "u0").encode())).kill()
+        found = answers()
+        assert {answer.degraded for answer in found} == {(), ("seen",)}
+        assert all("IN:3" not in answer.arms for answer in found)
+        wait_until(lambda: not any(answer.degraded for answer in answers()), "it is not replaced")
+        wait_until(lambda: marks("IN:4"), "they are not stored")
