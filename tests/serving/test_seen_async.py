@@ -226,3 +226,33 @@ def test_closing_leaves_nothing(server: RunningServer, patient: None) -> None:
             asyncio.run(main())
         assert threading.enumerate() == before
         assert len(list(Path("/proc/self/fd").iterdir())) == files
+
+
+def test_in_a_fastapi_service(server: RunningServer, patient: None) -> None:
+    fastapi = pytest.importorskip("fastapi")
+    httpx = pytest.importorskip("httpx")
+
+    async def main(store: Store) -> None:
+        app = fastapi.FastAPI()
+        async with serving(store) as r:
+
+            @app.get("/{user}")
+            async def slate(user: str) -> dict[str, object]:
+                answer = await r.recommend_async("IN", 3, user=user, now=NOW)
+                is_stored = await r.mark_seen_async(user, answer.arms, now=NOW)
+                return {"arms": answer.arms, "degraded": answer.degraded, "stored": is_stored}
+
+            transport = httpx.ASGITransport(app=app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+                for page in range(3):
+                    replies = await asyncio.gather(*(client.get(f"/u{i}") for i in range(40)))
+                    for i, reply in enumerate(replies):
+                        found = reply.json()
+                        assert (found["degraded"], found["stored"]) == ([], True)
+                        assert not shown[i] & set(found["arms"]), page
+                        shown[i] |= set(found["arms"])
+
+    shown: list[set[str]] = [set() for _ in range(40)]
+    with connect(server.url) as store:
+        asyncio.run(main(store))
+    assert {len(arms) for arms in shown} == {9}
