@@ -178,6 +178,9 @@ def test_closing_leaves_nothing(store: Store) -> None:
 
 
 def _in_a_child(recommender: Recommender, answers: multiprocessing.Queue[object]) -> None:
+    seen = recommender._seen
+    assert seen is not None
+    assert not seen._client._lines  # none of its parent's
     arms = recommender.recommend("IN", 30, user="u", now=NOW)
     answers.put((recommender.mark_seen("child", ["IN:4"], now=NOW), arms.arms, arms.degraded))
     recommender.close()
