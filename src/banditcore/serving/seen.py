@@ -173,8 +173,9 @@ class SeenItems:
         """Index the arms of snapshots before a request needs it; let go of others."""
         for segment, rung in rungs.items():
             self.index(segment, rung.snapshot.arms)
-        for segment in [name for name in self._indexes if name not in rungs and name != _DEFAULT]:
-            self._indexes.pop(segment, None)
+        for segment in list(self._indexes):  # a copy: requests add to it meanwhile
+            if segment not in rungs and segment != _DEFAULT:
+                self._indexes.pop(segment, None)
 
     def index(self, segment: str, arms: Sequence[str] | PackedIds) -> ArmIndex:
         """Return the index of a segment's arms."""
