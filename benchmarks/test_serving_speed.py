@@ -7,17 +7,18 @@ from collections.abc import Iterator
 import pytest
 
 import banditcore as bc
-from banditcore.slate_format import encode
+from banditcore.serving.rung import Rung
+from banditcore.slate_format import encode, unpack
 from banditcore.slates import Snapshot, draw_bank
 
 ARMS = 10_000
 
 
 @pytest.fixture
-def recommender(store: bc.Store, posteriors) -> bc.Recommender:
+def bandit(store: bc.Store, posteriors) -> bc.Bandit:
     alpha, beta = posteriors(ARMS)
-    bandit = bc.Bandit("bench", store, prior=bc.Prior(1, 30))
-    bandit.record_batch(
+    made = bc.Bandit("bench", store, prior=bc.Prior(1, 30))
+    made.record_batch(
         {
             "segment": ["IN/mobile"] * ARMS,
             "arm": [f"item-{i}" for i in range(ARMS)],
@@ -25,8 +26,13 @@ def recommender(store: bc.Store, posteriors) -> bc.Recommender:
             "trials": alpha + beta - 31,
         }
     )
-    assert not bandit.refresh().failed
-    made = bc.Recommender(bandit)
+    assert not made.refresh().failed
+    return made
+
+
+@pytest.fixture(params=["bank", "live"])
+def recommender(request, bandit: bc.Bandit) -> bc.Recommender:
+    made = bc.Recommender(bandit, mode=request.param)
     made.warm_up()
     return made
 
@@ -45,9 +51,36 @@ class TestRecommend:
         seen = {f"item-{i}" for i in range(50)}
         benchmark(recommender.recommend, "IN/mobile", 10, exclude=seen, user="u42")
 
+    def test_propensities(self, benchmark, recommender: bc.Recommender) -> None:
+        seen = [{f"item-{i}"} for i in range(50)]
+        answers = iter(
+            [recommender.recommend("IN/mobile", 10, exclude=seen[i % 50]) for i in range(500)]
+        )
+        benchmark.pedantic(lambda: next(answers).propensities, rounds=5)
+
+
+@pytest.mark.benchmark(group="recommend_many, 1,000 users, 10,000 arms, k=10")
+class TestRecommendMany:
+    users = tuple(f"u{i}" for i in range(1_000))
+
+    def test_one_segment(self, benchmark, recommender: bc.Recommender) -> None:
+        assert len(benchmark(recommender.recommend_many, "IN/mobile", self.users)) == 1_000
+
+    def test_50_exclusions_for_all(self, benchmark, recommender: bc.Recommender) -> None:
+        seen = {f"item-{i}" for i in range(50)}
+        benchmark(recommender.recommend_many, "IN/mobile", self.users, exclude=seen)
+
+    def test_50_exclusions_for_each(self, benchmark, recommender: bc.Recommender) -> None:
+        seen = [frozenset(f"item-{i + j}" for i in range(50)) for j in range(1_000)]
+        benchmark(recommender.recommend_many, "IN/mobile", self.users, exclude=seen)
+
+    def test_one_by_one(self, benchmark, recommender: bc.Recommender) -> None:
+        recommend = recommender.recommend
+        benchmark(lambda: [recommend("IN/mobile", 10, user=user) for user in self.users])
+
 
 @pytest.mark.benchmark(group="one segment, 1,000 arms, 256 slates of 50")
-class TestBank:
+class TestBank:  # load: 20 segments, each of other arms
     def test_draw(self, benchmark, posteriors) -> None:
         alpha, beta = posteriors(1_000)
         benchmark(draw_bank, alpha, beta, threads=1)
@@ -57,6 +90,17 @@ class TestBank:
         ids = [f"item-{i}" for i in range(1_000)]
         bank = draw_bank(alpha, beta, seed=1)
         benchmark(encode, Snapshot("bench", "IN", 1, ids, alpha, beta, bank))
+
+    def test_load(self, benchmark, posteriors) -> None:
+        alpha, beta = posteriors(1_000)
+        bank = draw_bank(alpha, beta, seed=1)
+        blobs = [
+            encode(
+                Snapshot("bench", "IN", 1, [f"{j}-{i}" for i in range(1_000)], alpha, beta, bank)
+            )
+            for j in range(20)
+        ]  # with the same arms, all but the first would share them
+        benchmark(lambda: [Rung(unpack(blob)) for blob in blobs])
 
 
 @pytest.mark.benchmark(group="refresh")

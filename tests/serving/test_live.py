@@ -113,6 +113,30 @@ def test_slates_are_short_only_when_arms_run_out(store: Store) -> None:
     ]
 
 
+def test_a_quadrature_is_not_taken_for_another(store: Store) -> None:
+    # The latest one is kept; every change of what it depends on must show.
+    alpha, beta = np.array([9.0, 7.0, 5.0, 3.0]), np.full(4, 9.0)
+    other = Snapshot(
+        "home",
+        "US",
+        int(NOW * 1e6),
+        ["a0", "a1", "a2", "a3"],
+        beta,
+        alpha,
+        draw_bank(beta, alpha, seed=1),
+    )
+    recommender = warm(store, made(alpha, beta), other, mode="live")
+    for segment, a, b in [("IN", alpha, beta), ("US", beta, alpha), ("IN", alpha, beta)]:
+        for k, out in [(1, []), (3, []), (2, []), (2, [0]), (2, [1]), (4, []), (2, [1, 2])]:
+            exact = rank_probabilities(a, b, k, eligible=[i not in out for i in range(4)])
+            exclude = [f"a{i}" for i in out]
+            answer = recommender.recommend(segment, k, exclude=exclude, now=NOW)
+            indices = [int(arm[1:]) for arm in answer.arms]
+            np.testing.assert_allclose(
+                answer.propensities, exact[indices, range(len(indices))], rtol=1e-9
+            )
+
+
 def test_propensities_of_all_answers_sum_to_one(store: Store) -> None:
     alpha, beta = np.array([9.0, 7.0, 5.0, 3.0]), np.array([9.0, 9.0, 9.0, 9.0])
     recommender = warm(store, made(alpha, beta), mode="live")

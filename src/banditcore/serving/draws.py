@@ -29,7 +29,7 @@ class PosteriorDraws:
         not prepared, are drawn arm by arm: 5 ns each. The law is the same.
     """
 
-    __slots__ = ("_sampler", "alpha", "arms", "beta")
+    __slots__ = ("__weakref__", "_sampler", "alpha", "arms", "beta")
 
     def __init__(
         self,

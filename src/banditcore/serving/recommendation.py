@@ -50,8 +50,8 @@ class Recommendation(Answer):
         part in the choice and the value is NaN. With ``mode="live"`` it is a quadrature over the
         posteriors. The caller's default is certain: 1.0.
 
-        Found at each reading: in some ten microseconds from a bank, in a tenth of a second by
-        quadrature over 10,000 arms.
+        Found at each reading: in some ten microseconds from a bank; by quadrature over 10,000 arms
+        in 0.15 s, or at once if the one before was of the same snapshot and exclusions.
         """
         made: Made | None = self._made
         if made is None:
