@@ -38,7 +38,13 @@ from banditcore.propensity import rank_probabilities, top_probabilities
 from banditcore.recording import Applied
 from banditcore.refresh import Refresher, RefreshReport, on_dask
 from banditcore.sampling import active_kernel, quantile, sample_beta, thompson_topk
-from banditcore.serving import FrequencyCap, Recommendation, Recommender, SeenStats
+from banditcore.serving import (
+    FrequencyCap,
+    Recommendation,
+    Recommendations,
+    Recommender,
+    SeenStats,
+)
 from banditcore.store import Store, connect
 from banditcore.thompson_sampler import ThompsonSampler
 
@@ -68,6 +74,7 @@ __all__ = [
     "Posterior",
     "Prior",
     "Recommendation",
+    "Recommendations",
     "Recommender",
     "RefreshReport",
     "Refresher",

@@ -87,6 +87,15 @@ def test_a_restamped_rung_answers_as_before_and_is_younger() -> None:
     assert (old.version, old.checksum) == (1, old.snapshot.header.checksum)
 
 
+def test_a_users_key_is_the_one_that_the_format_names(store: Store) -> None:
+    # In docs/slate-format.md; another one would give every user another slate.
+    recommender = warm(store, snapshot("IN", slates=256))
+    key = recommender._loader.rungs["IN"].users.key("u42", 497_222)
+    assert key == 18_014_861_584_508_829_912
+    asked = recommender.recommend("IN", 12, user="u42", now=497_222 * 3600.0).arms
+    assert asked == rows(snapshot("IN", slates=256))[key % 256]
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_threads_get_the_answers_of_one(store: Store, mode: str) -> None:
     recommender = warm(store, snapshot("IN", arms=500, slates=64, depth=20), mode=mode)
