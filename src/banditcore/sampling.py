@@ -39,6 +39,7 @@ __all__ = [
     "MIN_PARAMETER",
     "Seed",
     "active_kernel",
+    "decide",
     "quantile",
     "sample_beta",
     "thompson_topk",
@@ -185,6 +186,45 @@ def thompson_topk(
     key = _sampling.fresh_key() if seed is None else key_of(seed)
     _sampling.topk(a, b, value, arms, chosen, key, workers, boosted=boosted)
     return chosen
+
+
+def decide(
+    alpha: FloatArray,
+    beta: FloatArray,
+    k: int,
+    key: int,
+    exclude: IndexArray | None = None,
+    *,
+    boosted: bool = True,
+) -> IndexArray:
+    """Draw one decision on the calling thread. Nothing is checked: for callers that have done so.
+
+    Parameters
+    ----------
+    alpha, beta : (n,) float64, C-contiguous, 1e-100 to 1e100
+        The posterior of each arm.
+    k : int
+        From 1 to the number of arms left.
+    key : int
+        64 random bits. The same ones give the same answer; `thompson_topk` gives another.
+    exclude : (m,) int32, optional
+        Distinct indices of arms never to return.
+    boosted : bool
+        May be False, which is quicker, if no parameter is below 1.
+
+    Returns
+    -------
+    (k,) int32
+        Distinct arm indices, best first.
+    """
+    arms = None
+    if exclude is not None:
+        left = np.ones(len(alpha), dtype=np.bool_)
+        left[exclude] = False
+        arms = np.flatnonzero(left).astype(np.int32)
+    chosen = np.empty((1, k), np.int32)
+    _sampling.topk(alpha, beta, None, arms, chosen, key, 1, boosted=boosted)
+    return chosen.reshape(k)
 
 
 def quantile(alpha: ArrayLike, beta: ArrayLike, q: ArrayLike) -> FloatArray:

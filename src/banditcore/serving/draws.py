@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banditcore._packed import PackedIds
-from banditcore.sampling import thompson_topk
+from banditcore.sampling import decide
 from banditcore.thompson_sampler import ThompsonSampler
 
 __all__ = ["PosteriorDraws"]
@@ -29,7 +29,7 @@ class PosteriorDraws:
         not prepared, are drawn arm by arm: 5 ns each. The law is the same.
     """
 
-    __slots__ = ("__weakref__", "_sampler", "alpha", "arms", "beta")
+    __slots__ = ("__weakref__", "_boosted", "_sampler", "alpha", "arms", "beta")
 
     def __init__(
         self,
@@ -42,6 +42,8 @@ class PosteriorDraws:
         self.arms = arms
         self.alpha = alpha
         self.beta = beta
+        least = min(alpha.min(initial=np.inf), beta.min(initial=np.inf))
+        self._boosted = bool(least < 1.0)
         usable = prepared and ThompsonSampler.takes(alpha, beta)
         self._sampler = ThompsonSampler(alpha, beta) if usable else None
 
@@ -61,9 +63,9 @@ class PosteriorDraws:
             return ()
         if self._sampler is not None:
             return self.arms.named(self._sampler.decide(places, key, without))
-        # Drawn in the requesting thread: starting others costs more than one decision.
-        drawn = thompson_topk(self.alpha, self.beta, places, exclude=without, seed=key, threads=1)
-        return self.arms.named(drawn)
+        return self.arms.named(
+            decide(self.alpha, self.beta, places, key, without, boosted=self._boosted)
+        )
 
     def draw_many(
         self, k: int, excluded: Collection[str], keys: NDArray[np.uint64]
