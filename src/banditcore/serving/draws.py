@@ -24,9 +24,9 @@ class PosteriorDraws:
     alpha, beta : (n,) float64
         The posterior of each arm.
     prepared : bool
-        Whether to build a `ThompsonSampler` now: some 200 bytes and a microsecond an arm, after
-        which a draw takes a microsecond. Parameters that it does not take, and posteriors that are
-        not prepared, are drawn arm by arm: 5 ns each. The law is the same.
+        Whether to build a `ThompsonSampler` now, after which a draw takes a microsecond or two.
+        Parameters that it does not take, and posteriors that are not prepared, are drawn arm by
+        arm, 5 ns each: of the same law, under one key another draw.
     """
 
     __slots__ = ("__weakref__", "_boosted", "_sampler", "alpha", "arms", "beta")

@@ -105,9 +105,9 @@ class Recommender:
     max_blob_bytes : int
         A longer blob is rejected unread.
     mode : "bank" or "live"
-        Where slates come from: a row of the published bank for each request, or a new draw from
-        the published posterior. Live samplers are built while a snapshot is loaded, and take some
-        microsecond and 350 bytes an arm.
+        A request gets a row of the published bank, or a new draw from the posterior. Samplers for
+        that are built while a snapshot is loaded: 1 ms and 0.9 MB for 1,000 arms, 9 ms and 3.5 MB
+        for 10,000.
     poll_s : float or None
         Seconds from one look for new versions to the next, at most, > 0; None: only `warm_up` and
         `reload` look. What is published is served within twice this time.
