@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from banditcore._packed import PackedBank, PackedIds, frozen_ids
@@ -32,6 +32,7 @@ def bank(rows: list[list[int]], arms: int, kind: Any = np.uint16) -> PackedBank:
     return PackedBank(packed([f"a{i}" for i in range(arms)]), np.array(filled, kind))
 
 
+@settings(deadline=None)
 @given(IDS, st.lists(st.text()))
 def test_ids_are_found_where_they_stand(ids: list[str], others: list[str]) -> None:
     found = packed(ids)
@@ -89,6 +90,7 @@ def banks(draw: Any) -> tuple[list[list[int]], int]:
     return draw(st.lists(row, min_size=1, max_size=6).filter(any)), arms
 
 
+@settings(deadline=None)
 @given(banks(), st.integers(1, 14), st.sets(st.integers(0, 14)), st.sampled_from(["<u2", "<u4"]))
 def test_rows_are_cut_and_counted_as_lists_are(
     made: tuple[list[list[int]], int], k: int, out: set[int], kind: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from banditcore._user_keys import UserKeys
@@ -70,6 +70,7 @@ def test_the_published_vectors(length: int) -> None:
     assert siphash(SALT, message) == expected
 
 
+@settings(deadline=None)
 @given(st.text(), st.integers(0, MASK), st.binary(min_size=16, max_size=16))
 def test_any_user_has_the_key_of_the_twin(user: str, bucket: int, salt: bytes) -> None:
     message = bucket.to_bytes(8, "little") + user.encode(errors="surrogatepass")
