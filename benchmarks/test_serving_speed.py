@@ -116,9 +116,7 @@ def test_refresh_100_segments_of_1_000_arms(benchmark, store: bc.Store) -> None:
 @pytest.mark.benchmark(group="recommend to a user who has seen 50 of 10,000 arms, k=10")
 class TestSeen:
     @pytest.fixture
-    def capped(self, store: bc.Store, recommender: bc.Recommender) -> Iterator[bc.Recommender]:
-        assert recommender.ready  # there are slates
-        bandit = bc.Bandit("bench", store, prior=bc.Prior(1, 30))
+    def capped(self, bandit: bc.Bandit) -> Iterator[bc.Recommender]:
         with bc.Recommender(bandit, caps=[bc.FrequencyCap()]) as marking:
             marking.warm_up()
             marking.mark_seen("u42", [f"item-{i}" for i in range(50)])
