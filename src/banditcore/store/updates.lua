@@ -108,6 +108,10 @@ end
 local function commit(update, arguments)
   if update.count > 0 then
     redis.call('APPEND', update.arms, update.tail)
+    -- APPEND reserves as much again. A copy takes what it needs; replicas make their own.
+    local copy = update.arms .. ':copy'
+    redis.call('COPY', update.arms, copy, 'REPLACE')
+    redis.call('RENAME', copy, update.arms)
     for _, word in ipairs({ 'n', written_slot_count(update.slots), 't', update.new_token }) do
       arguments[#arguments + 1] = word
     end
