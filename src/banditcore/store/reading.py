@@ -197,23 +197,20 @@ def _counts_of(segment: str, reply: Reply, view: SegmentView | None, as_of: floa
 
 def _table(segment: str, slots: int, chunks: Sequence[bytes]) -> NDArray[np.float64]:
     """Return the (slots, 2) counts that chunks hold; what is missing at their ends is 0."""
-    table = np.zeros((slots, 2))
+    parts = []
     for j, stored in enumerate(chunks):
-        if not stored:
-            continue  # none of these arms has counts yet
-        raw = stored[:-DIGITS]
-        if seal(raw) != stored:
+        raw = stored[:-DIGITS]  # empty where none of these arms has counts yet
+        if stored and seal(raw) != stored:
             raise CorruptDataError(
                 describe(f"chunk {j}", "damaged", f"segment {segment!r}: its checksum is wrong")
             )
-        first = j * _SLOTS_PER_CHUNK
-        room = min(_SLOTS_PER_CHUNK, slots - first)
-        if len(raw) % _SLOT_BYTES or len(raw) > room * _SLOT_BYTES:
+        room = min(_SLOTS_PER_CHUNK, slots - j * _SLOTS_PER_CHUNK) * _SLOT_BYTES
+        if len(raw) % _SLOT_BYTES or len(raw) > room:
             raise CorruptDataError(
                 describe(f"chunk {j}", len(raw), f"of segment {segment!r}: impossible length")
             )
-        numbers = np.frombuffer(raw, dtype="<f8").reshape(-1, 2)
-        table[first : first + len(numbers)] = numbers
+        parts.append(raw.ljust(room, b"\0"))
+    table = np.frombuffer(b"".join(parts), dtype="<f8").reshape(-1, 2)
     if not (np.isfinite(table).all() and (table >= 0).all()):
         raise CorruptDataError(
             describe("counts", "negative or not finite", f"segment {segment!r} is damaged")
