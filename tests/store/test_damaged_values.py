@@ -117,6 +117,11 @@ CHANGES: dict[str, tuple[Callable[[Statistics], object], dict[str, tuple[float, 
         lambda s: s.apply([UniqueUpdate(events("a", time=LATER), [b"9" * 16], LATER)]),
         MORE,
     ),
+    "batch again": (lambda s: s.apply([BatchUpdate(events("a"), b"3" * 16, None, LATER)]), WHOLE),
+    "unique again": (
+        lambda s: s.apply([UniqueUpdate(events("a", time=LATER), [b"1" * 16], LATER)]),
+        WHOLE,
+    ),
     "adds": (lambda s: s.add_arms("IN", ["new"]), {**WHOLE, "new": (0.0, 0.0)}),
     "retires": (lambda s: s.retire("IN", ["a"]), {"b\xe9": WHOLE["b\xe9"]}),
     "other half-life": (lambda s: s.change_half_life("IN", 3600.0, NOW), WHOLE),
@@ -141,7 +146,7 @@ def test_the_segment_is_what_the_changes_are_told_of(written: Written) -> None:
 
 
 @pytest.mark.parametrize(
-    "every", [pytest.param(1, marks=pytest.mark.slow, id="all"), pytest.param(7, id="in turn")]
+    "every", [pytest.param(1, marks=pytest.mark.slow, id="all"), pytest.param(9, id="in turn")]
 )
 @pytest.mark.parametrize("field", ["v", "t", "n", "c:0", MARK, "w:0", "w:1", "registry"])
 def test_damage_to_a_segment_is_an_error_or_harmless(

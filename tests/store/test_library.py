@@ -79,6 +79,36 @@ def test_constants_are_the_same_on_both_sides() -> None:
     assert f"local DELTA_BYTES = {updates._DELTA.itemsize} " in LUA
 
 
+def test_settings_are_replaced_in_one_step_unless_an_import_has_begun(any_store: Store) -> None:
+    of = keys.of_bandit("bandit")
+
+    def replies(*calls: library.Call) -> list[library.Reply]:
+        return library.run(any_store, calls)
+
+    settle = library.settle(of, half_life_s="7.0", window_s="9.0")
+    assert replies(settle) == [[b"OK"]]
+    assert any_store.client.hgetall(of.settings) == {b"h": b"7.0", b"w": b"9.0"}
+    begin = maintenance_library.begin_import(of, token=b"t", paths=library.packed([b"IN"]))
+    assert replies(begin) == [[b"OK", b""]]
+    assert replies(settle) == [[b"IMPORTING"]]
+    other = maintenance_library.begin_import(of, token=b"u", paths=library.packed([b"US"]))
+    assert replies(other, other) == [[b"OK", library.packed([b"IN"])]] * 2
+    assert any_store.client.hgetall(of.settings) == {
+        b"h": b"importing",
+        b"w": b"u",
+        b"s": library.packed([b"US", b"IN"]),
+    }
+
+
+def test_a_list_that_is_cut_is_no_list() -> None:
+    strings = [b"", b"abc", bytes(300)]
+    packed = library.packed(strings)
+    assert library.unpacked(packed) == strings
+    whole = {len(library.packed(strings[:count])) for count in range(4)}
+    for size in set(range(len(packed))) - whole:
+        assert library.unpacked(packed[:size]) is None
+
+
 def test_a_flushed_library_is_loaded_again(any_store: Store) -> None:
     call = library.open_segment(KEYS, version=VERSION)
     library.run(any_store, [call])
