@@ -117,6 +117,12 @@ CHANGES: dict[str, tuple[Callable[[Statistics], object], dict[str, tuple[float, 
         lambda s: s.apply([UniqueUpdate(events("a", time=LATER), [b"9" * 16], LATER)]),
         MORE,
     ),
+    "unique in part": (  # of two new arms one has an event that is counted
+        lambda s: s.apply(
+            [UniqueUpdate(events("old", "new", time=LATER), [b"1" * 16, b"9" * 16], LATER)]
+        ),
+        {**WHOLE, "new": NEW},
+    ),
     "batch again": (lambda s: s.apply([BatchUpdate(events("a"), b"3" * 16, None, LATER)]), WHOLE),
     "unique again": (
         lambda s: s.apply([UniqueUpdate(events("a", time=LATER), [b"1" * 16], LATER)]),
@@ -146,7 +152,7 @@ def test_the_segment_is_what_the_changes_are_told_of(written: Written) -> None:
 
 
 @pytest.mark.parametrize(
-    "every", [pytest.param(1, marks=pytest.mark.slow, id="all"), pytest.param(9, id="in turn")]
+    "every", [pytest.param(1, marks=pytest.mark.slow, id="all"), pytest.param(10, id="in turn")]
 )
 @pytest.mark.parametrize("field", ["v", "t", "n", "c:0", MARK, "w:0", "w:1", "registry"])
 def test_damage_to_a_segment_is_an_error_or_harmless(

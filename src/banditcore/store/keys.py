@@ -46,7 +46,7 @@ class SegmentKeys(NamedTuple):
     """Keys of one segment, all in one slot."""
 
     state: str  # hash: version, number of slots, counts, marks (see library.lua)
-    arms: str  # string: the ids of the arms in order of their slots
+    arms: str  # string: the ids of the arms in order of their slots (":copy" while it grows)
     even: str  # sets: digests of the event and batch ids seen in even and odd window buckets
     odd: str
     blob: str  # string: the published snapshot

@@ -73,13 +73,15 @@ local function begin(keys, args)
     arms = arms,
     count = count,
     slots = slots + count,
+    token = args[2],
     new_token = args[3],
     tail = args[5],
     renumbered = {}, -- slot that the caller chose for a new arm -> the one it gets
   }
 end
 
--- Of the arms that an update would register, keeps those that taken deltas name.
+-- Of the arms that an update would register, keeps those that taken deltas name. Returns the reply to
+-- give when the registry is damaged, which a new seal would vouch for; else nil.
 local function register_only_named(update, deltas, taken)
   local first = update.slots - update.count
   local named = {}
@@ -99,8 +101,11 @@ local function register_only_named(update, deltas, taken)
   end
   if #kept < update.count then
     update.count, update.slots, update.tail = #kept, first + #kept, table.concat(kept)
-    local registry = redis.call('GETRANGE', update.arms, 0, -1) .. update.tail
-    update.new_token = string.sub(update.new_token, 1, TOKEN_BYTES) .. seal_of(registry)
+    local registry = redis.call('GETRANGE', update.arms, 0, -1)
+    if seal_of(registry) ~= string.sub(update.token, TOKEN_BYTES + 1) and update.token ~= '' then
+      return corrupt('registry')
+    end
+    update.new_token = string.sub(update.new_token, 1, TOKEN_BYTES) .. seal_of(registry .. update.tail)
   end
 end
 
@@ -323,10 +328,12 @@ local function apply_unique(keys, args)
   if applied == 0 then
     return reply_of_before() or { 'OK', '0', tostring(duplicate), '0' }
   end
-  if update.count > 0 then
-    register_only_named(update, deltas, taken)
+  local refusal = update.count > 0 and register_only_named(update, deltas, taken)
+  if refusal then
+    return refusal
   end
-  local arguments, refusal = added(update, deltas, function(i)
+  local arguments
+  arguments, refusal = added(update, deltas, function(i)
     return taken[i]
   end)
   if not arguments then
