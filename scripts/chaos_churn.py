@@ -1,7 +1,7 @@
 """The processes of `chaos.py` whose arms come and go by the thousand, and their ledgers.
 
-Of each trial of an arm here the same share succeeds, another for each arm, and the sums are exact.
-So whoever reads an arm sees whether all that it has is its own, whatever was retired meanwhile.
+A share of an arm's trials succeeds that tells it from others (`tests/shares.py`), so whoever reads
+it sees whether all that it has is its own, whatever was retired meanwhile.
 
 A churner alone writes to its arms. It sends a batch, reads what the arms have, which must be the
 batch to the last digit, and then retires them: what an arm had when it went is known, and what was
@@ -13,7 +13,6 @@ while events for them are under way. Their sums are open, and their shares are n
 from __future__ import annotations
 
 import time
-import zlib
 from argparse import Namespace
 from collections.abc import Callable
 from datetime import timedelta
@@ -26,7 +25,6 @@ from chaos_roles import (
     Lines,
     accuse,
     insisting,
-    is_lasting,
     opened,
     send,
 )
@@ -34,6 +32,7 @@ from chaos_roles import (
 from banditcore import Bandit
 from banditcore.counts import ArmCounts
 from banditcore.errors import StoreError
+from shares import events, strangers
 
 CHURNERS = 2
 RUNNING = ("churn",) * CHURNERS + ("unrest",) * 2
@@ -42,33 +41,6 @@ KEPT_EVERY = 20  # so many generations; the arms of one of them stay to the end
 RESTLESS = 30
 
 Sums = dict[str, tuple[float, float]]
-
-
-def share(arm: str) -> float:
-    """Return which part of an arm's trials succeeds: a number of 1024ths, so sums are exact."""
-    return (zlib.crc32(arm.encode()) % 1023 + 1) / 1024
-
-
-def events(segment: str, arms: list[str], trials: list[int]) -> Columns:
-    """Return events of arms, successes by their shares."""
-    return {
-        "segment": [segment] * len(arms),
-        "arm": list(arms),
-        "trials": list(trials),
-        "successes": [n * share(arm) for arm, n in zip(arms, trials, strict=True)],
-    }
-
-
-def strangers(counts: ArmCounts, tolerance: float = 0.0) -> list[str]:
-    """Return the arms of which some counts are not their own."""
-    table = zip(counts.arms, counts.trials.tolist(), counts.successes.tolist(), strict=True)
-    return [
-        f"{arm!r} has {successes!r} of {trials!r}"
-        for arm, trials, successes in table
-        # Faded so far, numbers have fewer digits; without fading none is that small.
-        if not is_lasting(arm) and not 0 < trials < 1e-280
-        if abs(successes - trials * share(arm)) > tolerance * trials
-    ]
 
 
 def segment_of(number: int) -> str:
@@ -226,7 +198,7 @@ def settle(options: Namespace, bandit: Bandit) -> list[str]:
     print(
         f"\n{'':14}{'arms':>10}{'retired':>10}{'here':>10}{'emitted':>10}{'retired':>10}{'here':>10}{'restored':>10}"
     )
-    retired_in_all = 0
+    retired_in_all = returned = 0
     for churner in range(CHURNERS):
         ledger = Ledger(options, churner)
         made, gone, sums = 0, 0, [0.0, 0.0, 0.0]
@@ -241,7 +213,7 @@ def settle(options: Namespace, bandit: Bandit) -> list[str]:
                 sums[1] += trials  # all of it was read before it went
                 back = [arm for arm in expected if (segment, arm) in here]
                 if back and options.cluster:
-                    bandit.retire(segment, back)  # a failover had lost that they went
+                    returned += bandit.retire(segment, back)  # a failover had lost that they went
                 elif back:
                     wrong.append(f"retired, and here: {back}")
             else:
@@ -258,6 +230,8 @@ def settle(options: Namespace, bandit: Bandit) -> list[str]:
         retired_in_all += gone
         numbers = made, gone, made - gone, *map(int, sums), ledger.restored
         print(f"churner {churner:<6}" + "".join(f"{n:>10}" for n in numbers))
+    if returned:
+        print(f"{returned} of those retired were back after a failover, and were retired again")
     rate = retired_in_all / (options.minutes / 60) / len(SEGMENTS)
     print(f"arms retired with all they had, per segment: {rate:,.0f} an hour")
     return wrong

@@ -24,11 +24,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
-from chaos_churn import events, share, strangers
 from chaos_roles import SEGMENTS, Lines, P, T, accuse, insisting, opened, send
 
 from banditcore import Bandit
 from banditcore.store.connect import Store
+from shares import events, share, strangers
 
 NAME = "chaos, fading"
 FADERS = 2

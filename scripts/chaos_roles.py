@@ -23,6 +23,7 @@ from banditcore.ingest import ingest_log
 from banditcore.logs import EventLog
 from banditcore.recording import Applied
 from banditcore.store.connect import Store
+from shares import strangers
 
 NAME = "chaos"
 SEGMENTS = ("", "IN", "IN/mobile", "US")
@@ -239,8 +240,6 @@ def read(options: Namespace) -> None:
 
     A server that syncs each write loses nothing. A failover may.
     """
-    from chaos_churn import strangers  # noqa: PLC0415 - it needs this module
-
     seen: Counts = Counter()
     with opened(options) as store:
         bandit = Bandit(NAME, store)
