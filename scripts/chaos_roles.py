@@ -18,7 +18,7 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 
 from banditcore import Bandit, connect
-from banditcore.errors import StoreError
+from banditcore.errors import CorruptDataError, StoreError
 from banditcore.ingest import ingest_log
 from banditcore.logs import EventLog
 from banditcore.recording import Applied
@@ -93,6 +93,8 @@ def insisting(act: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
     while True:
         try:
             return act(*args, **more)
+        except CorruptDataError:  # nobody here damages what is stored: the run has failed
+            raise
         except StoreError:
             time.sleep(0.01)
 
