@@ -60,6 +60,7 @@ CHILD_PRECISION = 4.0
 _MIN_MEAN = 1e-7
 _COARSE_ARMS = 256
 _MAX_STEPS = 200
+_GAIN, _COARSE_GAIN = 1e-12, 1e-4  # the coarse one only finds where to start
 _STARTS = (0.05, 0.2, 0.5, 1.0, 3.0, 10.0, 30.0, 1e2, 1e3, 1e4)
 
 
@@ -227,14 +228,22 @@ def _search(
     coarse, height = objective(some, copies), objective(some, copies, value_only=True)
     best = max((np.clip(start, low, high) for start in starts), key=lambda at: height(at)[0])
     if stride > 1:
-        best = _climb(coarse, best, low, high)
+        best = _climb(coarse, best, low, high, enough=_COARSE_GAIN)
     return _climb(objective(arms, 1.0), best, low, high)
 
 
 def _climb(
-    objective: Objective, start: FloatArray, low: FloatArray, high: FloatArray
+    objective: Objective,
+    start: FloatArray,
+    low: FloatArray,
+    high: FloatArray,
+    *,
+    enough: float = _GAIN,
 ) -> FloatArray:
-    """Maximise by Newton steps within bounds, each step made to rise and halved until it does."""
+    """Maximise by Newton steps within bounds, each step made to rise and halved until it does.
+
+    It ends when a step promises less than `enough`, in units of the log-likelihood.
+    """
     at = start
     value, gradient, hessian = objective(at)
     for _ in range(_MAX_STEPS):
@@ -247,7 +256,7 @@ def _climb(
         step = np.zeros_like(at)
         step[free] = axes @ ((axes.T @ gradient[free]) / scale)
         gain = float(step @ gradient)
-        if gain < 1e-12 * (1.0 + 1e-3 * abs(value)):
+        if gain < enough * (1.0 + 1e-3 * abs(value)):
             break
         step *= min(1.0, 3.0 / float(np.abs(step).max()))
         while True:

@@ -16,7 +16,7 @@ from banditcore.empirical_bayes import (
     fit_strength,
     log_likelihood,
 )
-from banditcore.gamma import log_rise, psi_rise, trigamma_rise
+from banditcore.gamma import log_rise, psi_rise, rises, trigamma, trigamma_rise
 
 
 def simulated(a, b, n, trials, seed):
@@ -230,3 +230,17 @@ def test_rises_are_sums_over_whole_steps(x, s):
     assert log_rise(*one)[0] == pytest.approx(np.log(steps).sum(), rel=1e-12, abs=1e-13)
     assert psi_rise(*one)[0] == pytest.approx((1 / steps).sum(), rel=1e-12)
     assert trigamma_rise(*one)[0] == pytest.approx(-(1 / steps**2).sum(), rel=1e-10)
+    together = rises(*one)
+    assert together[0][0] == pytest.approx(np.log(steps).sum(), rel=1e-12, abs=1e-13)
+    assert together[1][0] == pytest.approx((1 / steps).sum(), rel=1e-12)
+    assert together[2][0] == pytest.approx(-(1 / steps**2).sum(), rel=1e-10)
+
+
+def test_rises_of_many_are_those_of_each():
+    """Small and large ones mixed, against the functions of one at a time and scipy's zeta."""
+    x = np.concatenate([np.logspace(-3, 6, 2000), [10.0, 32.0, 9.999, 31.999]])
+    s = np.tile([0.0, 0.3, 5.0, 2000.0], 501)
+    each = log_rise(x, s), psi_rise(x, s), trigamma_rise(x, s)
+    for found, expected in zip(rises(x, s), each, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(trigamma(x), special.zeta(2.0, x), rtol=1e-14)
