@@ -21,7 +21,8 @@ from banditcore.errors import (
 )
 from banditcore.events import Event, EventColumns
 from banditcore.identifiers import check_arm, check_bandit, check_segment
-from banditcore.posterior import Posterior, Prior, posteriors
+from banditcore.posterior import Posterior, Prior
+from banditcore.posterior_tree import posteriors
 from banditcore.recording import Applied, Batch
 from banditcore.refresh import RefreshReport, refresh
 from banditcore.refresh.drawing import Executors

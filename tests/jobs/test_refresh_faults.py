@@ -11,7 +11,8 @@ import pytest
 
 from banditcore.bandit import Bandit
 from banditcore.errors import StoreError
-from banditcore.posterior import Prior, posteriors
+from banditcore.posterior import Prior
+from banditcore.posterior_tree import posteriors
 from banditcore.slate_format import decode, encode
 from banditcore.slates import Snapshot
 from banditcore.store import index, keys

@@ -33,7 +33,7 @@ FLOORS = (
         "logs.log",
         "logs",
     ),
-    ("gamma", "logit_beta", "empirical_bayes", "posterior"),
+    ("gamma", "logit_beta", "empirical_bayes", "posterior", "posterior_tree"),
     (
         "_sampling",
         "_race",

@@ -11,7 +11,8 @@ from scipy import special
 from banditcore.counts import ArmCounts
 from banditcore.empirical_bayes import fit_beta, fit_strength
 from banditcore.errors import InvalidTypeError, InvalidValueError
-from banditcore.posterior import ArmPriors, Posterior, Prior, posteriors
+from banditcore.posterior import ArmPriors, Posterior, Prior
+from banditcore.posterior_tree import posteriors
 
 NOW = 1.7e9
 

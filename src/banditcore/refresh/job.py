@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Literal, NamedTuple
 from zlib import crc32
@@ -11,7 +12,8 @@ from zlib import crc32
 from banditcore.arrays import positive_int
 from banditcore.errors import InvalidTypeError, InvalidValueError, describe
 from banditcore.identifiers import check_segment
-from banditcore.posterior import Posterior, each_posterior
+from banditcore.posterior import Posterior
+from banditcore.posterior_tree import Run, each_posterior
 from banditcore.refresh.counting import RefreshableBandit, Sums, summed_counts
 from banditcore.refresh.drawing import Executors, Job, Work, lent, opened
 from banditcore.refresh.memory import Drawn, Memory
@@ -20,6 +22,7 @@ from banditcore.segments import is_within, with_ancestors
 from banditcore.slate_format import decode_header, encode_header, restamped
 from banditcore.slates import DEFAULT_DEPTH, DEFAULT_SLATES
 from banditcore.store.publish import Restamp, restamp
+from banditcore.threads import usable_cpus
 
 __all__ = ["Progress", "refresh"]
 
@@ -159,7 +162,11 @@ class _Run:
         """Yield each segment with what became of it."""
         for segment, why in self._sums.failed.items():
             yield segment, Outcome("failed", why)
-        yield from self._begun(work, token, stopped)
+        fits = ThreadPoolExecutor(usable_cpus(), "banditcore-refresh-fits")
+        try:
+            yield from self._begun(work, token, fits, stopped)
+        finally:
+            fits.shutdown(cancel_futures=True)
         for segment, placed in work.results(stopped):
             if isinstance(placed, str):
                 yield segment, Outcome("failed", placed)
@@ -170,12 +177,12 @@ class _Run:
                 yield segment, Outcome("published")
 
     def _begun(
-        self, work: Work, token: str, stopped: Callable[[], bool]
+        self, work: Work, token: str, fits: Executor, stopped: Callable[[], bool]
     ) -> Iterator[tuple[str, Outcome]]:
         """Submit what has to be drawn; yield the others."""
         unchanged: list[str] = []
-        # A generator: slates of the first are drawn while the priors of the others are fitted.
-        for segment, posterior in self._posteriors():
+        # Slates of the first are drawn while the priors of the others are fitted.
+        for segment, posterior in self._posteriors(fits.map):
             if segment in self._sums.failed:
                 continue
             if stopped():
@@ -191,7 +198,7 @@ class _Run:
             else:
                 yield segment, Outcome("unchanged" if word == "OK" else "superseded")
 
-    def _posteriors(self) -> Iterator[tuple[str, Posterior]]:
+    def _posteriors(self, run: Run) -> Iterator[tuple[str, Posterior]]:
         def keeps(segment: str, posterior: Posterior) -> bool:
             self._held[segment] = self._memory.still_holds(segment, posterior)
             return self._held[segment]
@@ -201,6 +208,7 @@ class _Run:
             self._bandit.prior,
             strengths=self._memory.strengths,
             keeps=keeps,
+            run=run,
         )
 
     def _holds(self, segment: str, posterior: Posterior) -> bool:
