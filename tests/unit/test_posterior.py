@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
@@ -66,6 +66,7 @@ def test_parsed_numbers_are_checked(text):
         Prior.parse(text)
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.floats(1e-3, 1e12), st.floats(1e-3, 1e12))
 def test_a_prior_survives_its_text_form(a, b):
     assert Prior.parse(f"{a!r},{b!r}") == Prior(a, b)
@@ -285,6 +286,7 @@ counts_strategy = st.lists(
 ).map(lambda rows: ([n for n, _ in rows], [n * share for n, share in rows]))
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(counts_strategy, counts_strategy)
 def test_any_counts_give_finite_posteriors_that_grow_with_the_data(one, two):
     first, second = counts(*one), counts(*two)
