@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from banditcore.counts import ArmCounts, DistinctArms, decay_exponent, merge
+from banditcore.counts import ArmCounts, DistinctArms, decay_exponent, faded, merge
 from banditcore.errors import InvalidValueError
 
 NOW = 1.7e9
@@ -160,3 +160,14 @@ def test_what_fades_does_not_depend_on_the_landmark(half_life, event, reader, sh
         )
         # Times near 1.7e9 carry 2.4e-7 s; each of four conversions may lose one such step.
         assert float(weight) == pytest.approx((event - reader) / half_life, rel=1e-9, abs=2e-6)
+
+
+def test_counts_fade_on_by_half_lives():
+    counts = ArmCounts(("a", "b"), np.array([8.0, 3.0]), np.array([4.0, 0.0]), 100.0)
+    later = faded(counts, 130.0, 10.0)
+    assert (later.arms, later.as_of) == (("a", "b"), 130.0)
+    assert (later.trials.tolist(), later.successes.tolist()) == ([1.0, 0.375], [0.5, 0.0])
+    kept = faded(counts, 130.0, None)
+    assert (kept.trials.tolist(), kept.as_of) == ([8.0, 3.0], 130.0)
+    with pytest.raises(InvalidValueError, match=r"^as_of is 99\.0"):
+        faded(counts, 99.0, 10.0)

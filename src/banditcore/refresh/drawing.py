@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
     from banditcore.store.connect import Store
 
-__all__ = ["Executors", "Job", "Placed", "Work", "lent", "opened"]
+__all__ = ["STOPPED", "Executors", "Job", "Placed", "Work", "lent", "opened"]
+
+STOPPED = "the refresh was stopped before its turn"
+"""Why a segment was not drawn that nothing is wrong with."""
 
 Executors = Executor | Callable[[], AbstractContextManager[Executor]]
 """An executor, or what makes one for each refresh and closes it afterwards."""
@@ -89,14 +92,16 @@ class Work:
         None says that newer counts had been published. Once `stopped` returns True, no job begins.
         """
         yield from self._refused
+        stopping = False
         for future in as_completed(self._segments):
             outcome: Placed | str | None
-            if stopped():
+            if not stopping and stopped():
+                stopping = True
                 self.cancel()
             try:
                 outcome = future.result()
             except CancelledError:
-                outcome = "CancelledError: the refresh was stopped before its turn"
+                outcome = STOPPED if stopping else "CancelledError: its workers went away"
             except Exception as failure:  # noqa: BLE001 - what a worker raises is its segment's
                 outcome = f"{type(failure).__name__}: {failure}"
             yield self._segments[future], outcome

@@ -15,7 +15,7 @@ from banditcore.identifiers import check_segment
 from banditcore.posterior import Posterior
 from banditcore.posterior_tree import Run, each_posterior
 from banditcore.refresh.counting import RefreshableBandit, Sums, summed_counts
-from banditcore.refresh.drawing import Executors, Job, Work, lent, opened
+from banditcore.refresh.drawing import STOPPED, Executors, Job, Work, lent, opened
 from banditcore.refresh.memory import Drawn, Memory
 from banditcore.refresh.report import RefreshReport
 from banditcore.segments import is_within, with_ancestors
@@ -28,7 +28,6 @@ __all__ = ["Progress", "refresh"]
 
 _STAMPED_AT_ONCE = 64  # blobs a round trip
 _LOOKED_AT_EVERY = 10  # refreshes, in which each unchanged body is looked at for damage once
-_STOPPED = "the refresh was stopped before its turn"
 
 Progress = Callable[[int, int, str], None]
 
@@ -186,7 +185,7 @@ class _Run:
             if segment in self._sums.failed:
                 continue
             if stopped():
-                yield segment, Outcome("failed", _STOPPED)
+                yield segment, Outcome("failed", STOPPED)
             elif self._holds(segment, posterior):
                 self._drawn[segment] = posterior
                 unchanged.append(segment)
