@@ -138,6 +138,22 @@ def test_pauses_differ_by_chance_and_are_never_longer_than_asked_for() -> None:
         assert 0.75 * longest <= min(drawn) < max(drawn) <= longest
 
 
+def test_a_request_is_answered_when_the_system_gives_no_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    poller = Poller("threadless", lambda _: ("S",), poll_s=1e-3)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    poller.resume()
+    assert poller.state().error == "RuntimeError: can't start new thread"
+    monkeypatch.undo()
+    poller.resume()
+    wait_until(lambda: poller.state().last_success is not None, "it does not look")
+    poller.stop(60)
+
+
 def test_a_new_version_is_served_without_being_asked_for(any_store: Store) -> None:
     put(any_store, snapshot("IN"), snapshot(""))
     with Recommender(Home(any_store, ["IN"]), poll_s=0.02) as recommender:

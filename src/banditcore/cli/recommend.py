@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     with connect(arguments.url) as store:
         bandit = Bandit(existing_bandit(store, arguments.bandit), store)
         # Old slates are shown with their age: whoever asks by hand may judge that.
-        with Recommender(bandit, lineage(segment), max_age=math.inf) as recommender:
+        with Recommender(bandit, lineage(segment), max_age=math.inf, poll_s=None) as recommender:
             try:
                 recommender.warm_up()
             except NotReadyError as error:

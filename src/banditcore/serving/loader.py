@@ -116,9 +116,8 @@ class SnapshotLoader:
             so far stays in use.
         """
         self._distrust_what_is_ahead()
-        store, name = self._bandit.store, self._bandit.name
         reader = self._watch()
-        first_bytes = reader.read(store)
+        first_bytes = reader.read(self._bandit.store)
         rejected: dict[str, str] = {}
         changed: list[str] = []
         wanted = self._changed(reader.segments, first_bytes, rejected, changed)
@@ -127,7 +126,7 @@ class SnapshotLoader:
         for batch in blobs.batches(wanted, _FETCHED_AT_ONCE_BYTES):
             if is_stopped():
                 return tuple(changed)
-            found = dict(zip(batch, publish.fetch(store, name, batch), strict=True))
+            found = dict(zip(batch, self._fetch(batch), strict=True))
             loaded = self._build(found, rejected)
             self._swap(
                 loaded, {segment: _usable(found[segment])[:HEADER_BYTES] for segment in loaded}
@@ -261,6 +260,10 @@ class SnapshotLoader:
                 wanted[segment] = header
         self._swap(same, same_headers)
         return wanted
+
+    def _fetch(self, segments: list[str]) -> list[Published]:
+        bandit = self._bandit
+        return publish.fetch(bandit.store, bandit.name, segments, max_bytes=self._max_blob_bytes)
 
     def _build(self, found: Mapping[str, Published], rejected: dict[str, str]) -> dict[str, Rung]:
         built: dict[str, Rung] = {}

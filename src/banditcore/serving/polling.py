@@ -91,12 +91,10 @@ class Poller:
 
     def after_fork(self) -> bool:
         """Begin anew in a child, where no thread lives on; tell whether the parent's polls."""
-        if self._stopped:
-            return False
-        was_polling = self._due is not None
-        state = self._state
+        was_polling = self._due is not None and not self._stopped
+        state, stopped = self._state, self._stopped
         self._begin()
-        self._state = state
+        self._state, self._stopped = state, stopped
         return was_polling
 
     def state(self) -> PollingState:

@@ -34,8 +34,9 @@ class Recommendation(Answer):
     age : float or None
         Seconds from then to the request, >= 0.
     degraded : tuple of str
-        What is less than promised: ``"stale"``, no snapshot was fresh enough; ``"default"``, there
-        was none at all. Empty when all is well.
+        What is less than promised: ``"stale"``, no snapshot was fresh enough, because all are older
+        than `max_age`, or came from a backup and the store has not confirmed them; ``"default"``,
+        there was none at all. Empty when all is well.
     """
 
     __slots__ = ()

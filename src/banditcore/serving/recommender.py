@@ -607,7 +607,7 @@ def _looking(
 
 def _open_backup(backup: str | os.PathLike[str], bandit: str, max_age: float) -> Backup:
     try:
-        directory = Path(backup)
+        directory = Path(backup).absolute()
     except TypeError as error:
         raise InvalidTypeError(describe("backup", backup, "a directory's path, or None")) from error
     # What is older than max_age is of less use: it is renewed some times before.
