@@ -12,7 +12,7 @@ from banditcore.errors import InvalidValueError, StoreUnavailableError
 from banditcore.ingest_report import WorkerReport
 from banditcore.ingest_worker import IngestWorker
 from banditcore.sources.redis_stream import RedisStreamSource
-from banditcore.store import keys, stream_checkpoints, streams
+from banditcore.store import dead_letters, keys, stream_checkpoints
 from banditcore.store.connect import Store, connect
 from servers import running_server, wait_until
 from streamed import (
@@ -136,7 +136,7 @@ def test_a_body_that_cannot_be_read_goes_to_the_dead_letters_once(any_store):
     worker.release()
     drain(worker)
     assert stream_checkpoints.load(any_store, "home", "stream", 0).refused == 2
-    letter, _ = streams.dead_letters(any_store, "home", 0)
+    letter, _ = dead_letters.read(any_store, "home", 0)
     assert (letter.offset, letter.raw[:-1]) == (offset, good[:-1])
     assert "checksum" in letter.reason
     worker.release()
@@ -144,7 +144,7 @@ def test_a_body_that_cannot_be_read_goes_to_the_dead_letters_once(any_store):
     again = worker_on(any_store)
     drain(again)
     assert done(again) == (0, 8, 0)
-    assert len(streams.dead_letters(any_store, "home", 0)) == 2
+    assert len(dead_letters.read(any_store, "home", 0)) == 2
     assert stored(any_store) == sums(producer.sent)
 
 
@@ -160,7 +160,7 @@ def test_events_ahead_of_the_clock_go_to_the_dead_letters_alone_and_never_count(
     assert done(worker) == (4, 0, 3)
     expected = {"X": {"a": (2.0, 2.0)}, "Y": {"b": (2.0, 0.0)}}
     assert stored(store) == expected
-    letters = streams.dead_letters(store, "home", 0)
+    letters = dead_letters.read(store, "home", 0)
     assert [letter.raw.decode().split('"')[3] for letter in letters] == ["X", "Y", "Z"]
     assert all("ahead of the store's clock" in letter.reason for letter in letters)
     worker.release()

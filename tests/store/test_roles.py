@@ -24,7 +24,7 @@ from banditcore import (
 )
 from banditcore.ingest_worker import IngestWorker
 from banditcore.sources.redis_stream import RedisStreamSource
-from banditcore.store import streams
+from banditcore.store import dead_letters, streams
 from streamed import Producer, rows, stored, sums
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
@@ -115,7 +115,7 @@ def test_maintaining_can_verify_move_and_remove(
     forget_segment(bandit, "IN/m", keep_marks=True)
     forget_segment(bandit, "IN/m")
     forget_bandit(store, "copy")
-    streams.dead_letter(any_store, "home", 0, [streams.DeadLetter(1, "why", b"x")])
+    dead_letters.keep(any_store, "home", 0, [dead_letters.DeadLetter(1, "why", b"x")])
     [letters] = verify_store(store).findings
     assert letters.is_note
     forget_bandit(store, "home")

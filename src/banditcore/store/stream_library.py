@@ -16,6 +16,7 @@ __all__ = [
     "lease_release",
     "lease_renew",
     "read",
+    "replay",
     "survey",
     "trim",
 ]
@@ -42,9 +43,16 @@ def survey(keys: PartitionKeys, *, after: bytes, entries: int) -> Call:
     return Call("survey", (keys.stream,), (after, entries), writes=False, file=FILE)
 
 
-def trim(keys: PartitionKeys, *, applied: int, retain_us: int) -> Call:
-    """Note what is applied; remove what is older."""
-    return Call("trim", (keys.stream, keys.offsets), (applied, retain_us), file=FILE)
+def replay(keys: PartitionKeys, *, offset: int, count: int, body: bytes) -> Call:
+    """Append the events of a dead letter in its place."""
+    where = (keys.stream, keys.offsets, keys.dead)
+    return Call("replay", where, (offset, count, body), file=FILE)
+
+
+def trim(keys: PartitionKeys, *, applied: int, retain_us: int, retain_bytes: int) -> Call:
+    """Note what is applied; remove what of it is older, or more than shall stay."""
+    arguments = (applied, retain_us, retain_bytes)
+    return Call("trim", (keys.stream, keys.offsets), arguments, file=FILE)
 
 
 def advance(keys: PartitionKeys, *, beyond: int) -> Call:

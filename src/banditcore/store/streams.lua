@@ -12,8 +12,9 @@
 --   stream    stream  entries "<first>-<count>": the events of offsets first .. first + count - 1.
 --                     b  the packed events (see event_format.py)
 --                     t  events that were ever appended before it
+--                     s  bytes of the bodies of these
 --   offsets   hash    end             the last offset that was given away
---                     total           events ever appended
+--                     total, bytes    events ever appended, bytes of their bodies
 --                     applied         the last offset that is applied, as `trim` was told last
 --                     applied_total   events up to it
 --                     dead, dead_bytes   dead letters ever written; bytes of those kept
@@ -23,8 +24,10 @@
 
 local PRODUCER_EXPIRES_S = 86400
 local PAGE = 8 -- entries of up to 512 KiB that are looked at together
+local MOST_TRIMMED = 64 -- entries whose bytes one call of `trim` looks at
 local LARGEST_OFFSET = 9007199254740991 -- beyond it Lua's numbers skip some
 local UNKNOWN_FIRST = ''
+local REPLAYED = 'replayed as offset '
 
 local function decimal(number)
   return string.format('%.0f', number)
@@ -64,6 +67,26 @@ local function entry_before(stream, offset)
   return redis.call('XREVRANGE', stream, decimal(offset), '-', 'COUNT', 1)[1]
 end
 
+-- Appends an entry, unless `most` events or more are not applied; returns a reply and whether it did.
+-- Nothing is written when it did not, and nothing that is written can fail.
+local function add(stream, offsets, count, most, body)
+  local stored = numbers(offsets, 'end', 'total', 'applied_total', 'bytes')
+  local unapplied = stored[2] - stored[3]
+  if unapplied >= most then
+    return { 'FULL', decimal(unapplied) }, false
+  end
+  local first = math.max(stored[1] + 1, micros())
+  if first + count > LARGEST_OFFSET then
+    return { 'INVALID', 'no offsets are left' }, false
+  end
+  local id = decimal(first) .. '-' .. decimal(count)
+  -- Fails first, if any.
+  redis.call('XADD', stream, id, 't', decimal(stored[2]), 's', decimal(stored[4]), 'b', body)
+  local last, total, bytes = first + count - 1, stored[2] + count, stored[4] + #body
+  redis.call('HSET', offsets, 'end', decimal(last), 'total', decimal(total), 'bytes', decimal(bytes))
+  return { 'OK', decimal(first) }, true
+end
+
 -- append(keys: stream, offsets, producer; args: sequence, count, most, body)
 --   -> {OK, first} | {ALREADY, first} | {FULL, unapplied} | {INVALID, why}
 -- Appends one entry of `count` events. `sequence` counts the entries of a producer, from 1: one that
@@ -80,20 +103,11 @@ local function append(keys, args)
       return { 'ALREADY', sequence == seen and first or UNKNOWN_FIRST }
     end
   end
-  local stored = numbers(offsets, 'end', 'total', 'applied_total')
-  local unapplied = stored[2] - stored[3]
-  if unapplied >= most then
-    return { 'FULL', decimal(unapplied) }
+  local reply, done = add(stream, offsets, count, most, args[4])
+  if done then
+    redis.call('SET', producer, decimal(sequence) .. ' ' .. reply[2], 'EX', PRODUCER_EXPIRES_S)
   end
-  local first = math.max(stored[1] + 1, micros())
-  if first + count > LARGEST_OFFSET then
-    return { 'INVALID', 'no offsets are left' }
-  end
-  local id = decimal(first) .. '-' .. decimal(count)
-  redis.call('XADD', stream, id, 't', decimal(stored[2]), 'b', args[4]) -- fails first, if any
-  redis.call('HSET', offsets, 'end', decimal(first + count - 1), 'total', decimal(stored[2] + count))
-  redis.call('SET', producer, decimal(sequence) .. ' ' .. decimal(first), 'EX', PRODUCER_EXPIRES_S)
-  return { 'OK', decimal(first) }
+  return reply
 end
 
 -- read(keys: stream, offsets; args: after, events, entries) -> {id, body, ...}
@@ -148,9 +162,10 @@ local function survey(keys, args)
   return reply
 end
 
--- trim(keys: stream, offsets; args: applied, retain_us) -> {OK, removed}
+-- trim(keys: stream, offsets; args: applied, retain_us, retain_bytes) -> {OK, removed}
 -- Notes that everything up to offset `applied` is applied, and removes entries of which that is
--- true and whose first offset is older than `retain_us` microseconds.
+-- true and whose first offset is older than `retain_us` microseconds; and the oldest of the others,
+-- some at a time, until the bodies of those that are applied take `retain_bytes` or less.
 local function trim(keys, args)
   local stream, offsets, applied = keys[1], keys[2], tonumber(args[1])
   local keep = math.min(applied + 1, math.max(0, micros() - tonumber(args[2])))
@@ -161,8 +176,23 @@ local function trim(keys, args)
     local first, count = parts(entry)
     local before = tonumber(value(entry, 't') or '0')
     fields[3], fields[4] = 'applied_total', decimal(before + math.min(count, applied - first + 1))
+    local bytes = tonumber(value(entry, 's') or '0') -- that are applied
     if first + count - 1 > applied then
       keep = math.min(keep, first)
+    else
+      bytes = bytes + #(value(entry, 'b') or '')
+    end
+    for _ = 1, MOST_TRIMMED do
+      local oldest = redis.call('XRANGE', stream, decimal(keep), '+', 'COUNT', 1)[1]
+      if not oldest then
+        break
+      end
+      first, count = parts(oldest)
+      local before = tonumber(value(oldest, 's') or '0')
+      if first + count - 1 > applied or bytes - before <= tonumber(args[3]) then
+        break
+      end
+      keep = first + count
     end
   end
   local removed = redis.call('XTRIM', stream, 'MINID', '=', decimal(keep))
@@ -209,6 +239,30 @@ local function dead_letter(keys, args)
   return { 'OK', decimal(written) }
 end
 
+-- replay(keys: stream, offsets, dead; args: offset, count, body)
+--   -> {OK, first} | {ALREADY, ""} | {INVALID, why}
+-- Appends the `count` events of the dead letter of an offset. Only a letter that says so, without the
+-- events, stays, so that they are not kept, and replayed, again when the stream is read once more.
+-- ALREADY when there is no other.
+local function replay(keys, args)
+  local offsets, dead, offset = keys[2], keys[3], args[1]
+  local bytes = numbers(offsets, 'dead_bytes')[1]
+  redis.call('XLEN', keys[1]) -- a key of another type fails here, whatever there is to do
+  local letter = redis.call('ZRANGEBYSCORE', dead, offset, offset)[1]
+  if not letter or #letter == 12 + struct.unpack('<I4', letter, 9) then
+    return { 'ALREADY', UNKNOWN_FIRST }
+  end
+  local reply, done = add(keys[1], offsets, tonumber(args[2]), math.huge, args[3])
+  if done then
+    local reason = REPLAYED .. reply[2]
+    local left = string.sub(letter, 1, 8) .. struct.pack('<I4', #reason) .. reason
+    redis.call('ZREM', dead, letter)
+    redis.call('ZADD', dead, offset, left)
+    redis.call('HSET', offsets, 'dead_bytes', decimal(bytes - #letter + #left))
+  end
+  return reply
+end
+
 -- lease_acquire(keys: lease; args: token, ttl_ms) -> {OK, epoch} | {HELD, milliseconds left}
 -- Makes `token` the owner unless another is. Each owner has a larger epoch than all before: the
 -- server's milliseconds, so that an epoch which a failover lost is not given away again.
@@ -253,6 +307,7 @@ redis.register_function({ function_name = '@LIBRARY@_survey', callback = survey,
 redis.register_function('@LIBRARY@_trim', trim)
 redis.register_function('@LIBRARY@_advance', advance)
 redis.register_function('@LIBRARY@_dead_letter', dead_letter)
+redis.register_function('@LIBRARY@_replay', replay)
 redis.register_function('@LIBRARY@_lease_acquire', lease_acquire)
 redis.register_function('@LIBRARY@_lease_renew', lease_renew)
 redis.register_function('@LIBRARY@_lease_release', lease_release)
