@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from banditcore.errors import StoreUnavailableError
+from banditcore.maintenance.verify import verify_store
+from banditcore.store import keys, partitions, streams
+from banditcore.store.connect import Store, connect
 from banditcore.store.dead_letters import DeadLetter, keep, read
+from banditcore.store.stream_reading import StreamReader
 from banditcore.store.streams import states
+from proxy import proxy_before
 
 MUCH = 10**9
 
@@ -40,3 +50,42 @@ def test_the_oldest_of_many_dead_letters_go(any_store):
     assert read(any_store, "home", 0, limit=MUCH) == [large]
     keep(any_store, "home", 0, [DeadLetter(10_001, "", b"")], most_bytes=1120)
     assert [letter.offset for letter in read(any_store, "home", 0)] == [10_001]
+
+
+def test_an_event_is_replayed_once_and_its_letter_keeps_the_place(any_store):
+    partitions.agree(any_store, "home", 1)
+    keep(any_store, "home", 0, [DeadLetter(5, "why", b"raw" * 50), DeadLetter(6, "so", b"other")])
+    before = dead_bytes(any_store)
+    assert streams.replay(any_store, "home", 0, 4, count=1, body=b"x").word == "ALREADY"
+    first = streams.replay(any_store, "home", 0, 5, count=2, body=b"body")
+    assert first.word == "OK"
+    assert streams.replay(any_store, "home", 0, 5, count=2, body=b"body").word == "ALREADY"
+    with StreamReader(any_store, "home") as reader:
+        [entry] = reader.read({0: streams.START}, limit=9)[0]
+    assert (entry.first, entry.count, entry.body) == (first.first, 2, b"body")
+    replayed, other = read(any_store, "home", 0)
+    assert (replayed.offset, replayed.raw, replayed.is_replayed) == (5, b"", True)
+    assert replayed.reason.endswith(f" {first.first}")
+    assert not other.is_replayed
+    # A worker that reads the stream once more keeps it again: not as an event to be replayed.
+    assert keep(any_store, "home", 0, [DeadLetter(5, "why", b"raw" * 50)]) == 0
+    shrunk = len("why") + 150 - len(replayed.reason)
+    assert dead_bytes(any_store) == before - shrunk
+    assert verify_store(any_store).is_clean
+
+
+def test_a_reply_that_is_lost_replays_nothing_twice(one_server):
+    keep(one_server, "home", 0, [DeadLetter(5, "why", b"raw")])
+    path = Path(one_server.url.removeprefix("unix://"))
+    streams.replay(one_server, "home", 0, 4, count=1, body=b"x")  # loads the functions
+    with proxy_before(path) as proxy, connect(proxy.url) as unsafe:
+        proxy.lose_next_reply(b"_replay")
+        with pytest.raises(StoreUnavailableError):
+            streams.replay(unsafe, "home", 0, 5, count=1, body=b"x")
+        assert proxy.lost == 1
+        assert streams.replay(unsafe, "home", 0, 5, count=1, body=b"x").word == "ALREADY"
+    assert states(one_server, "home", [0])[0].entries == 1
+
+
+def dead_bytes(store: Store) -> int:
+    return int(store.client.hget(keys.of_partition("home", 0).offsets, "dead_bytes"))
