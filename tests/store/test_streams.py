@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from banditcore.errors import CorruptDataError, StoreError, StoreUnavailableError
-from banditcore.store import Store, connect, keys
+from banditcore.maintenance.verify import verify_store
+from banditcore.store import Store, connect, keys, partitions
 from banditcore.store.stream_reading import LONGEST_WAIT_S, Entry, StreamReader
 from banditcore.store.streams import (
     START,
@@ -237,6 +238,56 @@ def test_what_is_applied_is_removed_when_it_is_old(any_store):
     assert trim(any_store, "home", 0, applied=found[3].last + 99, retain_s=0) == 2
     assert entries(any_store) == []
     assert states(any_store, "home", [0])[0].unapplied == 0
+
+
+def kept(store: Store) -> list[int]:
+    """Return the sizes of the entries that a stream has."""
+    return [len(entry.body) for entry in entries(store)]
+
+
+def test_of_what_is_applied_no_more_bytes_stay_than_they_may(any_store):
+    partitions.agree(any_store, "home", 1)
+    found = []
+    for sequence, size in enumerate([100, 30, 50, 20, 40], 1):
+        first = put(any_store, sequence, 2, bytes(size)).first
+        found.append(Entry(first, 2, b""))
+
+    def trimmed(applied: int, most: int) -> int:
+        return trim(any_store, "home", 0, applied=applied, retain_s=3600, retain_bytes=most)
+
+    assert trimmed(START, 0) == 0
+    assert trimmed(found[2].last, 180) == 0
+    assert trimmed(found[2].last, 179) == 1
+    assert kept(any_store) == [30, 50, 20, 40]
+    assert trimmed(found[2].last, 80) == 0
+    assert trimmed(found[3].first, 0) == 2  # half of the next one is still to be applied
+    assert kept(any_store) == [20, 40]
+    assert trimmed(found[4].last, 59) == 1
+    assert trimmed(found[4].last, 0) == 1
+    assert kept(any_store) == []
+    put(any_store, 6, 1, bytes(70))
+    assert trimmed(found[4].last, 0) == 0
+    assert kept(any_store) == [70]
+    assert verify_store(any_store).is_clean
+
+
+def test_bytes_of_entries_that_an_earlier_version_appended_are_not_known_and_do_no_harm(store):
+    where = keys.of_partition("home", 0)
+    for first in (10, 20, 30):
+        store.client.xadd(where.stream, {"t": f"{first // 10 - 1}", "b": "x" * 60}, id=f"{first}-1")
+    store.client.hset(where.offsets, mapping={"end": "30", "total": "3"})
+    trim(store, "home", 0, applied=30, retain_s=1e10, retain_bytes=60)
+    assert kept(store) == [60, 60, 60]
+    last = put(store, 1, 1, bytes(70)).first
+    trim(store, "home", 0, applied=last, retain_s=1e10, retain_bytes=60)
+    assert kept(store) == []
+
+
+def test_a_call_trims_for_bytes_only_so_many_entries(store):
+    found = fill(store, [1] * 70)
+    last = found[-1].last
+    assert trim(store, "home", 0, applied=last, retain_s=3600, retain_bytes=0) == 64
+    assert trim(store, "home", 0, applied=last, retain_s=3600, retain_bytes=0) == 6
 
 
 def test_trimming_a_stream_that_does_not_exist(any_store):
