@@ -283,6 +283,14 @@ def test_bytes_of_entries_that_an_earlier_version_appended_are_not_known_and_do_
     assert kept(store) == []
 
 
+def test_what_an_earlier_version_appends_now_stays_until_it_is_applied(store):
+    first = put(store, 1, 1, bytes(70)).first
+    later = {"t": "1", "b": "x" * 60}
+    store.client.xadd(keys.of_partition("home", 0).stream, later, id=f"{first + 1}-1")
+    assert trim(store, "home", 0, applied=first, retain_s=1e10, retain_bytes=60) == 1
+    assert kept(store) == [60]
+
+
 def test_a_call_trims_for_bytes_only_so_many_entries(store):
     found = fill(store, [1] * 70)
     last = found[-1].last
