@@ -116,8 +116,7 @@ class PartitionMeter:
             The source cannot say what waits.
         """
         run, now = self._run, time.monotonic()
-        overdue = now >= self._asked_at + _ASK_EVERY_S
-        if (self._waiting != 0 or self._asked_at == -math.inf) if idle else overdue:
+        if self._waiting != 0 if idle else now >= self._asked_at + _ASK_EVERY_S:
             self._asked_at = now
             self._end = source.end(run.partition)
             self._waiting = source.waiting(run.partition, run.offset)
@@ -143,7 +142,7 @@ class PartitionMeter:
             duplicate=run.duplicate,
             refused=run.refused,
             offset=run.offset,
-            end=self._end,
+            end=None if self._end is None else max(self._end, run.offset),
             waiting=self._waiting,
             rewinds=run.rewinds,
         )

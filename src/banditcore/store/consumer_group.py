@@ -24,7 +24,7 @@ __all__ = ["ConsumerGroup", "GroupEntry"]
 _LOOKS = 4  # for what others left, in the time after which it may be taken
 _MOST_AT_ONCE = 10_000  # entries: the server answers nobody else meanwhile
 _MOST_WORDS = 1_000  # of one acknowledgement
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.4  # between two looks at a cluster
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5  # between two looks at a cluster
 
 
 class GroupEntry(NamedTuple):
@@ -83,7 +83,7 @@ class ConsumerGroup:
     def wait(self, wait_s: float) -> bool:
         """Wait for an entry, or until it is time to look for what others left; False if neither.
 
-        What comes is seen at once; in a cluster after 0.05 s, or up to 0.4 s while nothing came.
+        What comes is seen at once; in a cluster after 0.05 s, or up to 0.5 s while nothing came.
         """
         deadline = time.monotonic() + min(wait_s, LONGEST_WAIT_S)
         client = self._store.client

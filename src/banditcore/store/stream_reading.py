@@ -21,7 +21,7 @@ __all__ = ["LONGEST_WAIT_S", "Entry", "StreamReader", "patient_client"]
 LONGEST_WAIT_S = 5.0
 """The longest that a reader waits at a time, in seconds."""
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.4  # between two looks at a cluster
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5  # between two looks at a cluster
 
 _MOST_ENTRIES = 4096  # of one read: the server answers nobody else meanwhile
 
@@ -94,7 +94,7 @@ class StreamReader:
         """Wait until any partition has entries that begin beyond its offset; False if none has.
 
         What comes is seen at once. In a cluster no server can wait for what others hold: they are
-        asked every 0.05 s, and ever less often, down to every 0.4 s, while nothing comes.
+        asked after 0.05 s, and ever less often, down to every 0.5 s, while nothing comes.
 
         Parameters
         ----------
