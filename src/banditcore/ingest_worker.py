@@ -20,6 +20,7 @@ from banditcore.errors import (
     describe,
 )
 from banditcore.ingest_delivery import DeliveryRun
+from banditcore.ingest_owned import OwnedPartition
 from banditcore.ingest_partition import PartitionRun
 from banditcore.ingest_report import PartitionMeter, PartitionReport, WorkerReport
 from banditcore.notices import Notices
@@ -36,9 +37,6 @@ _IDLE_WAIT_S = 0.5
 
 _CLAIM_EVERY_S = 2.0
 _PRESENT_FOR_S = 10.0
-_RENEWALS = 4
-"""In the time that an ownership lasts, so that a slow one loses nothing."""
-
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
 _RETRY_FAILED_S = 30.0
 
@@ -99,7 +97,7 @@ class IngestWorker:
         self._report_every_s = report_every_s
         self._on_report = on_report
         self._notices = Notices(on_notice)
-        self._owned: dict[int, _Owned] = {}
+        self._owned: dict[int, OwnedPartition] = {}
         self._ownerships: dict[int, Ownership | None] = {}
         self._failed: dict[int, tuple[float, PartitionReport]] = {}  # until when, and why
         self._candidates: list[int] = []  # when they were looked up last
@@ -219,7 +217,7 @@ class IngestWorker:
                 busy |= bool(self._attempt(owned, lambda owned=owned: self._step(owned)))  # type: ignore[misc]  # mypy cannot infer it
         return busy
 
-    def _step(self, owned: _Owned) -> bool:
+    def _step(self, owned: OwnedPartition) -> bool:
         came = owned.run.step()
         owned.meter.note(self._source, idle=not came)
         return came
@@ -301,7 +299,7 @@ class IngestWorker:
 
     def _taken(
         self, partition: int, epoch: int, ownership: Ownership | None, asked: float
-    ) -> _Owned:
+    ) -> OwnedPartition:
         source = self._source
         run: PartitionRun | DeliveryRun
         if source.ordered:
@@ -315,9 +313,9 @@ class IngestWorker:
             )
         else:
             run = DeliveryRun(self._bandit, source, partition, batch_size=self._batch_size)
-        return _Owned(run, PartitionMeter(run, epoch), ownership, asked)
+        return OwnedPartition(run, PartitionMeter(run, epoch), ownership, asked)
 
-    def _attempt(self, owned: _Owned, action: Callable[[], T]) -> T | None:
+    def _attempt(self, owned: OwnedPartition, action: Callable[[], T]) -> T | None:
         """Return what the action on a partition returns; None when it is not owned any more."""
         partition = owned.run.partition
         try:
@@ -368,42 +366,3 @@ class IngestWorker:
     def _publish_report(self) -> None:
         if self._on_report is not None:
             self._on_report(self.report())
-
-
-class _Owned:
-    """One partition that the worker owns, and until when it may be sure of that."""
-
-    def __init__(
-        self,
-        run: PartitionRun | DeliveryRun,
-        meter: PartitionMeter,
-        ownership: Ownership | None,
-        asked: float,
-    ) -> None:
-        self.run = run
-        self.meter = meter
-        self.lost = False
-        self._ownership = ownership
-        self._asked = asked  # when the last renewal was sent
-        self._lock = threading.Lock()
-
-    def is_due(self) -> bool:
-        """Whether it is time for a renewal."""
-        every_s = _CLAIM_EVERY_S if self._ownership is None else self._ownership.ttl_s / _RENEWALS
-        return not self.lost and time.monotonic() >= self._asked + every_s
-
-    def renew(self) -> bool:
-        """Renew; False when another owner was faster."""
-        with self._lock:
-            asked = time.monotonic()
-            if self._ownership is not None and not self.lost:
-                self.lost = not self._ownership.renew()
-            self._asked = asked
-            return not self.lost
-
-    def release(self) -> None:
-        """Give it up."""
-        with self._lock:
-            self.lost = True
-            if self._ownership is not None:
-                self._ownership.release()

@@ -102,6 +102,7 @@ FLOORS = (
         "ingest_partition",
         "ingest_delivery",
         "ingest_report",
+        "ingest_owned",
         "notices",
         "ingest_worker",
         "refresh",
