@@ -56,8 +56,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stream",
         metavar="KEY",
-        help="with --follow: not what is emitted, but the entries that any program adds to this "
-        "Redis stream, in no order, each with an event_id",
+        help="with --follow: the entries that any program adds to this Redis stream, in no order, "
+        "each with an id (default: what is emitted)",
     )
     parser.add_argument(
         "--group",
