@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 # What the compiled core is built from. A changed Python file needs no build: the install is editable.
 BUILT_FROM := pyproject.toml setup.py $(wildcard src/banditcore/*.pyx src/banditcore/cpp/*)
 
-.PHONY: help demo bench benchmarks results exactness test test-slow check lint types statemachine chaos sanitize neon build clean
+.PHONY: help demo bench benchmarks stream-speed results exactness test test-slow check lint types statemachine chaos sanitize neon build clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -26,6 +26,10 @@ bench: $(VENV)/.installed  ## this machine's speed and errors, beside numpy and 
 
 benchmarks: $(VENV)/.checkable  ## sampling, counting and serving, each beside its rival in one run
 	@$(BIN)/python -m pytest benchmarks --benchmark-columns=min,median,rounds --benchmark-sort=name
+
+EVENTS ?= 500000
+stream-speed: $(VENV)/.installed  ## events a second through streams into counts, beside increments: EVENTS=500000
+	@$(BIN)/python scripts/stream_speed.py --events $(EVENTS)
 
 RESULTS ?= $(shell date -u +%Y-%m)-$(shell uname -m)-$(shell nproc)-cores
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from banditcore.errors import StoreError
+from banditcore.errors import ConfigurationConflictError, StoreError
 from banditcore.event_format import MAX_EVENTS, CodedEvents
 from banditcore.events import EventColumns
+from banditcore.store import partitions as agreements
 from banditcore.store import streams
 from banditcore.store.partitions import partition_of
 
@@ -25,6 +26,7 @@ __all__ = ["Appender", "Sent", "memory_bytes"]
 
 _COLUMN_BYTES = 80  # of an event, its ids apart: three float64, references, small objects
 _MOST_SEGMENTS = 100_000  # whose partition is remembered
+_AGREE_EVERY_S = 2.0  # while something is sent, and once after that
 _FIRST_PAUSE_S = 0.05  # of a partition that is full
 _LONGEST_PAUSE_S = 1.0
 
@@ -83,6 +85,9 @@ class Appender:
     One entry a partition is on its way at a time: so the server needs to remember only the last
     one of a producer to know it again, and events of a segment keep their order.
 
+    When a bandit is forgotten, nobody knows of its streams any more. So it looks every two seconds
+    whether they are known, and makes them known again; also once after it has sent the last event.
+
     Parameters
     ----------
     store, bandit : Store, str
@@ -111,6 +116,8 @@ class Appender:
         self._producer = os.urandom(16)
         self._partitions = [_Partition(place) for place in range(partitions)]
         self._partition_of: dict[str, int] = {}
+        self._agreed_at = time.monotonic()
+        self._sent_since = False
         self.bytes = 0
         """What the events that are not dealt with take in memory, about."""
 
@@ -125,9 +132,10 @@ class Appender:
         return [partition.done for partition in self._partitions]
 
     def due_s(self) -> float:
-        """Return the seconds until something is to be sent; infinity when nothing is there."""
+        """Return the seconds until something is to be done; infinity when nothing is."""
         now = time.monotonic()
-        return min(partition.due_s(now) for partition in self._partitions)
+        due = min(partition.due_s(now) for partition in self._partitions)
+        return min(due, self._agree_s(now)) if self._sent_since else due
 
     def take(self, events: EventColumns) -> None:
         """Take events over; nothing is sent yet."""
@@ -139,21 +147,33 @@ class Appender:
             self.bytes += size
 
     def send(self) -> Sent:
-        """Send the next entry of each partition in one round trip."""
+        """Send the next entry of each partition in one round trip.
+
+        Raises
+        ------
+        ConfigurationConflictError
+            The bandit's events have fewer partitions by now: nothing can be sent any more.
+        """
         now = time.monotonic()
         sending = [partition for partition in self._partitions if partition.due_s(now) == 0]
         for partition in sending:
             if not partition.packed:
                 self._pack(partition)
-        if not sending:
-            return Sent()
         try:
+            if (sending or self._sent_since) and self._agree_s(now) == 0:
+                agreements.stay_agreed(self._store, self._bandit, len(self._partitions))
+                self._agreed_at, self._sent_since = now, False
+            if not sending:
+                return Sent()
+            self._sent_since = True
             replies = streams.append(
                 self._store,
                 self._bandit,
                 [partition.packed[0].append for partition in sending],
                 most_unapplied=self._most_unapplied,
             )
+        except ConfigurationConflictError:
+            raise
         except StoreError as error:
             return Sent(given_up=self._give_up(sending), error=error)
         acknowledged = full = 0
@@ -172,6 +192,9 @@ class Appender:
                 partition.pause_s = _FIRST_PAUSE_S
                 acknowledged += self._finish(partition)
         return Sent(acknowledged, self._give_up(failed), full, lost)
+
+    def _agree_s(self, now: float) -> float:
+        return max(0.0, self._agreed_at + _AGREE_EVERY_S - now)
 
     def _split(self, events: EventColumns) -> list[tuple[int, EventColumns]]:
         """Return the events of each partition, in order."""

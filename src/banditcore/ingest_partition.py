@@ -10,7 +10,7 @@ from banditcore.errors import LostWritesError
 from banditcore.event_format import event_as_json
 from banditcore.grouping import SegmentEvents, by_segment
 from banditcore.ordered import CountingBandit, OrderedWriter, offset_of
-from banditcore.sources import Source, SourceBatch, SourceReject
+from banditcore.sources import OrderedSource, SourceBatch, SourceReject
 from banditcore.store import index, stream_checkpoints
 from banditcore.store.keys import mark_field
 from banditcore.store.stream_checkpoints import StreamCheckpoint
@@ -31,7 +31,7 @@ class PartitionRun:
     ----------
     bandit : Bandit
         Whose counts.
-    source : Source
+    source : OrderedSource
         Where the events come from.
     partition : int
         Of the source.
@@ -57,7 +57,7 @@ class PartitionRun:
     def __init__(
         self,
         bandit: CountingBandit,
-        source: Source,
+        source: OrderedSource,
         partition: int,
         *,
         epoch: int,
@@ -79,7 +79,12 @@ class PartitionRun:
         self.newest: float | None = None
         self.rewinds = 0
 
-    def step(self, wait_s: float) -> bool:
+    @property
+    def is_settled(self) -> bool:
+        """Whether the next step only has to look for events."""
+        return self._settled
+
+    def step(self) -> bool:
         """Apply the next batch; False when there was none.
 
         Raises
@@ -92,7 +97,7 @@ class PartitionRun:
         settled, self._settled = self._settled, False  # until this step ends well
         if not settled:
             self._settle()
-        batch = self._source.poll(self.partition, self.offset, self._batch_size, wait_s)
+        batch = self._source.poll(self.partition, self.offset, self._batch_size)
         if batch is not None:
             self._apply(batch)
         self._settled = True
@@ -188,7 +193,7 @@ class PartitionRun:
 class _Early:
     """Cuts off events that the store's clock finds too early, after they are kept elsewhere."""
 
-    def __init__(self, batch: SourceBatch, source: Source) -> None:
+    def __init__(self, batch: SourceBatch, source: OrderedSource) -> None:
         self._batch = batch
         self._source = source
         self.cut = 0  # events

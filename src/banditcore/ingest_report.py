@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from banditcore.ingest_delivery import DeliveryRun
 from banditcore.ingest_partition import PartitionRun
 from banditcore.sources import Source
 
 __all__ = ["PartitionMeter", "PartitionReport", "WorkerReport"]
+
+_ASK_EVERY_S = 0.5
+_RATE_OVER_S = 5.0  # at least, and at most twice as long
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +33,12 @@ class PartitionReport:
     end : int or None
         The last offset of the source.
     waiting : int or None
-        Events that come after `offset`.
+        Events that come after `offset`, at most half a second ago or as of the last batch.
     lag_s : float or None
         Age of the newest event of the last batch, in seconds; 0 when nothing waits. None when
         nothing was read yet.
     rate : float
-        Events a second since the report before.
+        Events a second over the last five to ten seconds.
     rewinds : int
         How often it read again what a server may have lost.
     error : str
@@ -77,25 +82,59 @@ class WorkerReport:
 
 
 class PartitionMeter:
-    """Makes the reports of one run."""
+    """Takes down how a run stands, for anybody to read.
 
-    def __init__(self, run: PartitionRun, epoch: int) -> None:
+    Parameters
+    ----------
+    run : PartitionRun or DeliveryRun
+        Which.
+    epoch : int
+        Of the ownership; 0 where there is none.
+    """
+
+    def __init__(self, run: PartitionRun | DeliveryRun, epoch: int) -> None:
         self._run = run
         self._epoch = epoch
-        self._seen = 0
-        self._at = time.monotonic()
+        self._asked_at = -math.inf  # for `end` and `waiting`
+        self._end: int | None = None
+        self._waiting: int | None = None
+        self._samples = ((time.monotonic(), 0),) * 2  # two moments, and the events done until then
+        self._noted = self._report(), self._samples[0]  # replaced as a whole: others read it
 
-    def report(self, source: Source, now: float) -> PartitionReport:
-        """Return what the run did so far; `now` in seconds since 1970."""
+    def note(self, source: Source, *, idle: bool) -> None:
+        """Take down how the run stands now. For the thread that runs it.
+
+        Parameters
+        ----------
+        idle : bool
+            Nothing came. The source is asked what waits only until it says that nothing does; else
+            twice a second.
+
+        Raises
+        ------
+        StoreError
+            The source cannot say what waits.
+        """
+        run, now = self._run, time.monotonic()
+        if self._waiting != 0 if idle else now >= self._asked_at + _ASK_EVERY_S:
+            self._asked_at = now
+            self._end = source.end(run.partition)
+            self._waiting = source.waiting(run.partition, run.offset)
+        report = self._report()
+        older, newer = self._samples
+        if now >= newer[0] + _RATE_OVER_S:
+            self._samples = older, newer = newer, (now, _done(report))
+        self._noted = report, older
+
+    def report(self) -> PartitionReport:
+        """Return how the run stood when it was noted last. For any thread; asks nobody."""
+        report, (since, before) = self._noted
+        seconds = time.monotonic() - since
+        rate = (_done(report) - before) / seconds if seconds > 0 else 0.0
+        return replace(report, rate=rate, lag_s=self._lag_s(report.waiting))
+
+    def _report(self) -> PartitionReport:
         run = self._run
-        end = source.end(run.partition)
-        moment = time.monotonic()
-        done = run.applied + run.duplicate + run.refused
-        rate = (done - self._seen) / (moment - self._at) if moment > self._at else 0.0
-        self._seen, self._at = done, moment
-        lag_s = None if run.newest is None else max(now - run.newest, 0.0)
-        if end is not None and end <= run.offset:
-            lag_s = 0.0
         return PartitionReport(
             partition=run.partition,
             epoch=self._epoch,
@@ -103,9 +142,17 @@ class PartitionMeter:
             duplicate=run.duplicate,
             refused=run.refused,
             offset=run.offset,
-            end=end,
-            waiting=source.waiting(run.partition, run.offset),
-            lag_s=lag_s,
-            rate=rate,
+            end=None if self._end is None else max(self._end, run.offset),
+            waiting=self._waiting,
             rewinds=run.rewinds,
         )
+
+    def _lag_s(self, waiting: int | None) -> float | None:
+        if waiting == 0:
+            return 0.0
+        newest = self._run.newest
+        return None if newest is None else max(time.time() - newest, 0.0)
+
+
+def _done(report: PartitionReport) -> int:
+    return report.applied + report.duplicate + report.refused

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import TypeVar
 
 from banditcore.errors import (
@@ -20,25 +19,24 @@ from banditcore.errors import (
     StoreUnfitError,
     describe,
 )
+from banditcore.ingest_delivery import DeliveryRun
+from banditcore.ingest_owned import OwnedPartition
 from banditcore.ingest_partition import PartitionRun
 from banditcore.ingest_report import PartitionMeter, PartitionReport, WorkerReport
 from banditcore.notices import Notices
 from banditcore.ordered import CountingBandit
-from banditcore.sources import Ownership, Source
+from banditcore.sources import OrderedSource, Ownership, UnorderedSource
 from banditcore.store import presence
 
 __all__ = ["IngestWorker"]
 
 T = TypeVar("T")
 
-_IDLE_WAIT_S = 0.2
-"""For events, shared by all partitions, before a worker looks after its ownership again."""
+_IDLE_WAIT_S = 0.5
+"""For events of any partition, before a worker looks after its ownership, and at `stop`, again."""
 
 _CLAIM_EVERY_S = 2.0
 _PRESENT_FOR_S = 10.0
-_RENEWALS = 4
-"""In the time that an ownership lasts, so that a slow one loses nothing."""
-
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
 _RETRY_FAILED_S = 30.0
 
@@ -48,13 +46,16 @@ class IngestWorker:
 
     Any number of workers may run: each partition has one owner at a time, and the marks beside the
     counts refuse whoever still believes to be it. When a worker ends, others take over: at once
-    after a clean stop, else as soon as its ownership runs out.
+    after a clean stop, else as soon as its ownership runs out. Partitions of an unordered source
+    have no owner: its workers compete, and the ids of events tell what was counted.
+
+    For one thread, but for `report`.
 
     Parameters
     ----------
     bandit : Bandit
         Whose counts. A small `retry_for` lets it stop soon during an outage.
-    source : Source
+    source : OrderedSource or UnorderedSource
         Where the events come from.
     partitions : collection of int, optional
         Those that this worker may own; default all. A worker with a choice takes all of them.
@@ -74,7 +75,7 @@ class IngestWorker:
     def __init__(
         self,
         bandit: CountingBandit,
-        source: Source,
+        source: OrderedSource | UnorderedSource,
         *,
         partitions: Collection[int] | None = None,
         most: int | None = None,
@@ -96,13 +97,19 @@ class IngestWorker:
         self._report_every_s = report_every_s
         self._on_report = on_report
         self._notices = Notices(on_notice)
-        self._owned: dict[int, _Owned] = {}
+        self._owned: dict[int, OwnedPartition] = {}
         self._ownerships: dict[int, Ownership | None] = {}
         self._failed: dict[int, tuple[float, PartitionReport]] = {}  # until when, and why
+        self._candidates: list[int] = []  # when they were looked up last
+        self._quiet = False  # nothing came until the last wait ended
+        # What `report` shows, replaced as a whole.
+        self._shown: tuple[tuple[PartitionMeter, ...], tuple[PartitionReport, ...], tuple[int, ...]]
+        self._shown = (), (), ()
         self._next_claim = 0.0
         self._token = os.urandom(16)  # by which it counts among the workers
         self._began = time.monotonic()
         self._outage = ""
+        self._said_nothing_there = False
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set, then finish the batch at hand and give everything up.
@@ -151,15 +158,19 @@ class IngestWorker:
         StoreUnavailableError, StoreUnfitError
             Nothing is lost; the next step goes on.
         """
-        self._look_after()
-        busy = False
-        for owned in list(self._owned.values()):
-            share_s = 0.0 if busy else wait_s / len(self._owned)
-            if owned.lost:  # the renewing thread noticed
-                del self._owned[owned.run.partition]
-            else:
-                busy |= bool(self._attempt(owned, partial(owned.run.step, share_s)))
-        return busy
+        try:
+            self._look_after()
+            settled = all(owned.run.is_settled for owned in self._owned.values())
+            # Whoever waited in vain need not look before it waits on.
+            busy = not (wait_s > 0 and self._quiet and settled) and self._apply()
+            self._quiet = not busy
+            if self._quiet and wait_s > 0 and self._owned:
+                after = {partition: owned.run.offset for partition, owned in self._owned.items()}
+                self._quiet = not self._source.wait(after, wait_s)
+                busy = not self._quiet and self._apply()
+            return busy
+        finally:
+            self._show()
 
     def release(self) -> None:
         """Give up all partitions, so that others need not wait. Nothing of them is half done."""
@@ -175,19 +186,41 @@ class IngestWorker:
                 )
         except StoreError as error:  # it runs out by itself
             self._notices.say("release", f"others have to wait for what this one owned: {error}")
+        finally:
+            self._show()
 
     def report(self) -> WorkerReport:
-        """Return what was done so far, and what waits."""
-        now = time.time()
-        own = [owned.meter.report(self._source, now) for owned in self._owned.values()]
-        failed = [report for _, report in self._failed.values()]
-        here = {report.partition for report in (*own, *failed)}
+        """Return what was done until the last step, and what waits. For any thread; asks nobody."""
+        meters, failed, elsewhere = self._shown
+        reports = [*(meter.report() for meter in meters), *failed]
         return WorkerReport(
-            partitions=tuple(sorted((*own, *failed), key=lambda report: report.partition)),
-            elsewhere=tuple(sorted(set(self._candidates()) - here)),
+            partitions=tuple(sorted(reports, key=lambda report: report.partition)),
+            elsewhere=elsewhere,
             outage=self._outage,
             seconds=time.monotonic() - self._began,
         )
+
+    def _show(self) -> None:
+        meters = tuple(owned.meter for owned in self._owned.values())
+        failed = tuple(report for _, report in self._failed.values())
+        here = self._owned.keys() | self._failed.keys()
+        elsewhere = tuple(sorted(set(self._candidates) - here))
+        self._shown = meters, failed, elsewhere
+
+    def _apply(self) -> bool:
+        """Apply a batch of each partition owned; return whether any had events."""
+        busy = False
+        for owned in list(self._owned.values()):
+            if owned.lost:  # the renewing thread noticed
+                del self._owned[owned.run.partition]
+            else:
+                busy |= bool(self._attempt(owned, lambda owned=owned: self._step(owned)))  # type: ignore[misc]  # mypy cannot infer it
+        return busy
+
+    def _step(self, owned: OwnedPartition) -> bool:
+        came = owned.run.step()
+        owned.meter.note(self._source, idle=not came)
+        return came
 
     def _look_after(self) -> None:
         """Keep, lose and take ownership, and notice when servers changed."""
@@ -202,7 +235,7 @@ class IngestWorker:
             self._claim()
             self._next_claim = time.monotonic() + _CLAIM_EVERY_S * random.uniform(0.5, 1.0)  # noqa: S311  # not secret
 
-    def _candidates(self) -> list[int]:
+    def _look_up(self) -> list[int]:
         there = self._source.partitions()
         if self._wanted is None:
             return list(there)
@@ -211,15 +244,11 @@ class IngestWorker:
     def _claim(self) -> None:
         now = time.monotonic()
         self._failed = {p: failed for p, failed in self._failed.items() if failed[0] > now}
-        candidates = self._candidates()
+        candidates = self._candidates = self._look_up()
         for partition in set(self._owned) - set(candidates):  # assigned to another by the source
             del self._owned[partition]
-        if self._wanted is not None and not candidates:
-            self._notices.say(
-                "partitions",
-                f"none of the partitions {sorted(self._wanted)} is there: "
-                f"{self._source.name!r} has {list(self._source.partitions())}",
-            )
+        if not candidates:
+            self._say_what_is_missing()
         most = self._share(len(candidates))
         surplus = list(self._owned.values())[most:]  # others are waiting for them
         for owned in surplus:
@@ -231,13 +260,29 @@ class IngestWorker:
             if len(self._owned) >= most:
                 return
             if partition not in self._ownerships:
-                self._ownerships[partition] = self._source.owner(partition)
+                source = self._source
+                self._ownerships[partition] = source.owner(partition) if source.ordered else None
             # The same one again: it knows its own lease when the reply to acquiring it got lost.
             ownership = self._ownerships[partition]
             asked = time.monotonic()
             epoch = 0 if ownership is None else ownership.acquire()
             if epoch is not None:
                 self._owned[partition] = self._taken(partition, epoch, ownership, asked)
+
+    def _say_what_is_missing(self) -> None:
+        there = list(self._source.partitions())
+        if there and self._wanted is not None:
+            self._notices.say(
+                "partitions",
+                f"none of the partitions {sorted(self._wanted)} is there: "
+                f"{self._source.name!r} has {there}",
+            )
+        elif not self._said_nothing_there:
+            self._said_nothing_there = True
+            self._notices.tell(
+                f"bandit {self._bandit.name!r} has no events to apply yet, {self._source.name!r} "
+                "has no partitions: waiting for the first producer"
+            )
 
     @property
     def _shares(self) -> bool:
@@ -254,18 +299,23 @@ class IngestWorker:
 
     def _taken(
         self, partition: int, epoch: int, ownership: Ownership | None, asked: float
-    ) -> _Owned:
-        run = PartitionRun(
-            self._bandit,
-            self._source,
-            partition,
-            epoch=epoch,
-            batch_size=self._batch_size,
-            notice=self._notices.tell,
-        )
-        return _Owned(run, PartitionMeter(run, epoch), ownership, asked)
+    ) -> OwnedPartition:
+        source = self._source
+        run: PartitionRun | DeliveryRun
+        if source.ordered:
+            run = PartitionRun(
+                self._bandit,
+                source,
+                partition,
+                epoch=epoch,
+                batch_size=self._batch_size,
+                notice=self._notices.tell,
+            )
+        else:
+            run = DeliveryRun(self._bandit, source, partition, batch_size=self._batch_size)
+        return OwnedPartition(run, PartitionMeter(run, epoch), ownership, asked)
 
-    def _attempt(self, owned: _Owned, action: Callable[[], T]) -> T | None:
+    def _attempt(self, owned: OwnedPartition, action: Callable[[], T]) -> T | None:
         """Return what the action on a partition returns; None when it is not owned any more."""
         partition = owned.run.partition
         try:
@@ -279,7 +329,7 @@ class IngestWorker:
         except StoreError as error:
             # Nothing of it is lost. The other partitions go on; a person has to look at this one.
             del self._owned[partition]
-            report = replace(owned.meter.report(self._source, time.time()), error=str(error))
+            report = replace(owned.meter.report(), error=str(error))
             self._failed[partition] = (time.monotonic() + _RETRY_FAILED_S, report)
             owned.release()
             self._notices.say(f"failed {partition}", f"partition {partition} stands still: {error}")
@@ -314,45 +364,5 @@ class IngestWorker:
             self._notices.forget("outage")
 
     def _publish_report(self) -> None:
-        if self._on_report is None:
-            return
-        try:
-            report = self.report()
-        except StoreError as error:  # how far behind cannot be told now
-            report = WorkerReport((), (), str(error), time.monotonic() - self._began)
-        self._on_report(report)
-
-
-class _Owned:
-    """One partition that the worker owns, and until when it may be sure of that."""
-
-    def __init__(
-        self, run: PartitionRun, meter: PartitionMeter, ownership: Ownership | None, asked: float
-    ) -> None:
-        self.run = run
-        self.meter = meter
-        self.lost = False
-        self._ownership = ownership
-        self._asked = asked  # when the last renewal was sent
-        self._lock = threading.Lock()
-
-    def is_due(self) -> bool:
-        """Whether it is time for a renewal."""
-        every_s = _CLAIM_EVERY_S if self._ownership is None else self._ownership.ttl_s / _RENEWALS
-        return not self.lost and time.monotonic() >= self._asked + every_s
-
-    def renew(self) -> bool:
-        """Renew; False when another owner was faster."""
-        with self._lock:
-            asked = time.monotonic()
-            if self._ownership is not None and not self.lost:
-                self.lost = not self._ownership.renew()
-            self._asked = asked
-            return not self.lost
-
-    def release(self) -> None:
-        """Give it up."""
-        with self._lock:
-            self.lost = True
-            if self._ownership is not None:
-                self._ownership.release()
+        if self._on_report is not None:
+            self._on_report(self.report())

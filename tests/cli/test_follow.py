@@ -143,9 +143,69 @@ def test_a_second_signal_ends_it_at_once():
         assert process.returncode == -signal.SIGTERM
 
 
+def test_a_bandit_without_events_is_waited_for_and_that_is_said_once(store):
+    with follow(store, "--bandit", "nosuch", "--report-every", "0.05s", stdout=-1) as process:
+        said = process.stderr.readline()
+        assert "'nosuch' has no events to apply yet" in said
+        producer = Producer(store, "nosuch")
+        producer.send(rows(6))
+        wait_for(store, producer, bandits=("nosuch",))
+        process.terminate()
+        _, err = process.communicate(timeout=20)
+    assert err == ""
+    with follow(store, "--bandit", "other", "--report-every", "0.05s", stdout=-1) as process:
+        process.stderr.readline()
+        process.terminate()
+        assert process.communicate(timeout=20)[1] == ""
+
+
+def test_an_empty_store_is_waited_for_and_that_is_said_once(store):
+    with follow(store, stdout=-1) as process:
+        assert "no bandit has events to apply yet" in process.stderr.readline()
+        producer = Producer(store)
+        producer.send(rows(6))
+        wait_for(store, producer)
+        process.terminate()
+        assert process.communicate(timeout=20)[1] == ""
+
+
+def test_a_stream_of_other_programs_is_shared_and_emptied(store):
+    for i, (segment, arm, reward) in enumerate(rows(20)):
+        event = {"segment": segment, "arm": arm, "reward": reward, "event_id": f"{i}"}
+        store.client.xadd("clicks", event)
+    words = ("--bandit", "home", "--stream", "clicks", "--group", "g", "--remove", "--json")
+    with follow(store, *words, "--report-every", "0.05s", stdout=-1) as process:
+        wait_until(lambda: stored(store) == sums(rows(20)), "not applied")
+        wait_until(lambda: store.client.xlen("clicks") == 0, "not removed")
+        process.terminate()
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (0, "")
+    [part] = json.loads(out.splitlines()[-1])["partitions"]
+    assert (part["applied"], part["duplicate"], part["refused"]) == (20, 0, 0)
+    assert store.client.xinfo_consumers("clicks", "g") == []
+
+
+def test_retention_is_what_it_is_told(store):
+    producer = Producer(store, of=1)
+    producer.send(rows(6))
+    stream = keys.of_partition("home", 0).stream
+    with follow(store, "--retain", "0.001s", "--retain-mib", "1", stdout=-1) as process:
+        wait_for(store, producer)
+        wait_until(lambda: store.client.xlen(stream) == 0, "not trimmed")
+        process.terminate()
+        process.communicate(timeout=20)
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
+        (["--follow", "--group", "g"], "of a --stream"),
+        (["--follow", "--bandit", "home", "--remove"], "of a --stream"),
+        (["--follow", "--stream", "clicks"], "which --bandit"),
+        (["--follow", "--bandit", "home", "--stream", "bc:x"], "banditcore's own"),
+        (["--follow", "--bandit", "home", "--stream", "x", "--retain", "1h"], "not of a --stream"),
+        (["log.csv", "--bandit", "home", "--retain-mib", "5"], "--retain-mib is"),
+        (["log.csv", "--bandit", "home", "--stream", "x"], "--stream is"),
         (["--follow", "log.csv"], "FILE is"),
         (["--follow", "--map", "arm=item"], "--map is"),
         (["--follow", "--rescan"], "--rescan is"),

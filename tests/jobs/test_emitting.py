@@ -28,14 +28,19 @@ from banditcore import (
     NotAcknowledgedError,
     Store,
     StoreError,
+    appending,
     connect,
     outbox,
 )
 from banditcore.appending import Appender, Sent
 from banditcore.event_format import MAX_EVENTS, decode_events
 from banditcore.events import EventColumns
+from banditcore.ingest_worker import IngestWorker
+from banditcore.maintenance.forget import forget_bandit
+from banditcore.sources.redis_stream import RedisStreamSource
 from banditcore.store import partitions
-from banditcore.store.streams import START, StreamReader, advance, states, trim
+from banditcore.store.stream_reading import StreamReader
+from banditcore.store.streams import START, advance, states, trim
 from proxy import proxy_before
 from servers import RunningServer, running_server, wait_until
 
@@ -290,7 +295,8 @@ def test_waiting_for_room_makes_room(store):
     assert arrived(store) == {"IN": [str(i) for i in range(35)]}
 
 
-def test_a_full_partition_is_left_alone_for_a_while():
+def test_a_full_partition_is_left_alone_for_a_while(monkeypatch):
+    monkeypatch.setattr(appending, "_AGREE_EVERY_S", 2 * FOREVER_S)
     with hasty() as (server, store):
         appender = Appender(store, "home", 1, most_unapplied=2, retry_for_s=FOREVER_S)
         assert appender.due_s() == math.inf
@@ -316,7 +322,8 @@ def test_a_full_partition_is_left_alone_for_a_while():
         assert store.client.info("commandstats")["cmdstat_fcall"]["calls"] == before
 
 
-def test_what_a_partition_cannot_take_is_given_up_alone(any_store):
+def test_what_a_partition_cannot_take_is_given_up_alone(any_store, monkeypatch):
+    monkeypatch.setattr(appending, "_AGREE_EVERY_S", FOREVER_S)
     advance(any_store, "home", 0, beyond=2**53 - 1)  # it has no offsets any more
     appender = Appender(any_store, "home", 2, most_unapplied=9, retry_for_s=0.0)
     by_place = {partitions.partition_of(segment, 2): segment for segment in ("s0", "s1")}
@@ -326,7 +333,7 @@ def test_what_a_partition_cannot_take_is_given_up_alone(any_store):
     sent = appender.send()
     assert (sent.acknowledged, sent.given_up, sent.full) == (4, 3, 0)
     assert "no offsets are left" in str(sent.error)
-    assert appender.due_s() == math.inf
+    assert appender.due_s() > PATIENCE_S  # then it looks whether anybody knows of its partitions
     partitions.agree(any_store, "home", 2)
     assert arrived(any_store) == {by_place[1]: ["0", "1", "2", "3"]}
 
@@ -545,3 +552,61 @@ def test_many_events_of_one_call_stay_in_order(store):
         assert emitter.emit(events("IN", *arms)) == len(arms)
     assert arrived(store) == {"IN": arms}
     assert states(store, "home", [0])[0].entries >= 3
+
+
+# --- a bandit that is forgotten -----------------------------------------------------------------
+
+
+def drained(store: Store) -> dict[str, float]:
+    """Apply all there is as a new worker; return the trials of each arm of segment A."""
+    bandit = Bandit("home", store)
+    worker = IngestWorker(bandit, RedisStreamSource(bandit))
+    while worker.step():
+        pass
+    worker.release()
+    counts = bandit.counts("A")
+    return dict(zip(counts.arms, counts.trials.tolist(), strict=True))
+
+
+def test_an_emitter_that_outlives_its_bandit_makes_its_events_known_again(any_store, monkeypatch):
+    monkeypatch.setattr(appending, "_AGREE_EVERY_S", 0.0)
+    with Emitter(Bandit("home", any_store), partitions=2) as emitter:
+        emitter.emit(events("A", 1))
+        emitter.flush()
+        assert drained(any_store) == {"1": 1.0}
+        forget_bandit(any_store, "home")
+        emitter.emit(events("A", 2))
+        emitter.flush()
+        assert drained(any_store) == {"2": 1.0}
+        assert partitions.load(any_store, "home") == 2
+        emitter.emit(events("A", 2, 3))
+        emitter.flush()
+        assert drained(any_store) == {"2": 2.0, "3": 1.0}
+
+
+def test_what_was_sent_last_is_made_known_though_nothing_follows(store):
+    with Emitter(Bandit("home", store), partitions=1) as emitter:
+        emitter.emit(events("A", 1))
+        emitter.flush()
+        forget_bandit(store, "home")
+        emitter.emit(events("A", 2))
+        emitter.flush()  # sooner than it looks again
+        wait_until(lambda: partitions.load(store, "home") == 1, "nobody knows of the events")
+    assert drained(store) == {"2": 1.0}
+
+
+def test_fewer_partitions_than_it_sends_to_end_an_emitter(store, monkeypatch):
+    monkeypatch.setattr(appending, "_AGREE_EVERY_S", 0.0)
+    emitter = Emitter(Bandit("home", store), partitions=4)
+    emitter.emit(events("A", 1))
+    emitter.flush()
+    forget_bandit(store, "home")
+    partitions.agree(store, "home", 2)
+    emitter.emit(events("A", 2))
+    with pytest.raises(ConfigurationConflictError, match="make another emitter"):
+        emitter.flush()
+    with pytest.raises(ConfigurationConflictError):
+        emitter.emit(events("A", 3))
+    partitions.change(store, "home", 8)  # more do no harm
+    with Emitter(Bandit("home", store)) as more:
+        more.emit(events("A", 4))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 import time as wall
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -12,7 +14,7 @@ from banditcore.errors import InvalidValueError, StoreUnavailableError
 from banditcore.ingest_report import WorkerReport
 from banditcore.ingest_worker import IngestWorker
 from banditcore.sources.redis_stream import RedisStreamSource
-from banditcore.store import keys, stream_checkpoints, streams
+from banditcore.store import dead_letters, keys, stream_checkpoints
 from banditcore.store.connect import Store, connect
 from banditcore.store.seals import seal
 from servers import running_server, wait_until
@@ -114,6 +116,78 @@ def test_applied_events_stay_as_long_as_they_are_retained(store):
     assert stored(store) == sums(producer.sent)
 
 
+def test_applied_events_stay_only_as_far_as_their_bytes_may(store):
+    producer = Producer(store, of=1)
+    bandit = Bandit("home", store)
+    stream = keys.of_partition("home", 0).stream
+    one = len(packed(rows(10)))
+    worker = IngestWorker(bandit, RedisStreamSource(bandit, retain_bytes=2 * one), batch_size=10)
+    for _ in range(5):
+        producer.send(rows(10))
+    worker.step()
+    assert store.client.xlen(stream) == 5  # one is applied, the others wait
+    drain(worker)
+    assert store.client.xlen(stream) == 2
+    assert stored(store) == sums(producer.sent)
+    with pytest.raises(InvalidValueError, match="retain_bytes"):
+        RedisStreamSource(bandit, retain_bytes=-1)
+
+
+def test_any_thread_reads_reports_which_ask_nobody(store):
+    producer = Producer(store, of=2)
+    worker = worker_on(store, batch_size=3)
+    stop = threading.Event()
+    seen: list[tuple[int, ...]] = []
+
+    def read() -> None:
+        while not stop.is_set():
+            parts = worker.report().partitions
+            seen.append(tuple(part.applied for part in parts))
+
+    with ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(read) for _ in range(2)]
+        with running(worker):
+            for _ in range(30):
+                producer.send(rows(9))
+            wait_until(lambda: stored(store) == sums(producer.sent), "not applied")
+            wait_until(lambda: done(worker) == (270, 0, 0), "not reported")
+            calls = store.client.info("stats")["total_commands_processed"]
+            for _ in range(100):
+                worker.report()
+            assert store.client.info("stats")["total_commands_processed"] < calls + 100
+        stop.set()
+        for reader in readers:
+            reader.result(20)
+    assert worker.report().partitions == ()
+    totals = [sum(each) for each in seen if len(each) == 2]
+    assert totals
+    assert max(totals) <= 270
+
+
+def test_a_worker_without_events_waits_for_all_partitions_at_once(any_store):
+    """Not for each in turn: four partitions cost what one does."""
+    producer = Producer(any_store, of=4)
+    producer.send(rows(40, "ABCDEFGHIJ"))
+    worker = worker_on(any_store)
+    drain(worker)
+
+    def calls() -> int:
+        infos = [server.info("commandstats") for server in any_store.servers().values()]
+        names = ("cmdstat_fcall_ro", "cmdstat_xread", "cmdstat_hmget", "cmdstat_xlen")
+        return sum(info.get(name, {"calls": 0})["calls"] for info in infos for name in names)
+
+    worker.step(0.001)
+    before = calls()
+    for _ in range(5):
+        assert not worker.step(0.2)
+    waited = calls() - before
+    # A cluster has to be asked again and again, for each partition: after 0.05, 0.1, 0.2, 0.4 s.
+    assert waited <= (5 * 3 * 4 if any_store.address.is_cluster else 5) + 2
+    producer.send(rows(3))
+    assert worker.step(5)
+    assert stored(any_store) == sums(producer.sent)
+
+
 @pytest.mark.parametrize("bad", [{"batch_size": 0}, {"most": 0}, {"report_every_s": 0.0}])
 def test_an_option_that_cannot_be_used_is_refused(store, bad):
     with pytest.raises(InvalidValueError, match=next(iter(bad))):
@@ -137,7 +211,7 @@ def test_a_body_that_cannot_be_read_goes_to_the_dead_letters_once(any_store):
     worker.release()
     drain(worker)
     assert stream_checkpoints.load(any_store, "home", "stream", 0).refused == 2
-    letter, _ = streams.dead_letters(any_store, "home", 0)
+    letter, _ = dead_letters.read(any_store, "home", 0)
     assert (letter.offset, letter.raw[:-1]) == (offset, good[:-1])
     assert "checksum" in letter.reason
     worker.release()
@@ -145,7 +219,7 @@ def test_a_body_that_cannot_be_read_goes_to_the_dead_letters_once(any_store):
     again = worker_on(any_store)
     drain(again)
     assert done(again) == (0, 8, 0)
-    assert len(streams.dead_letters(any_store, "home", 0)) == 2
+    assert len(dead_letters.read(any_store, "home", 0)) == 2
     assert stored(any_store) == sums(producer.sent)
 
 
@@ -161,7 +235,7 @@ def test_events_ahead_of_the_clock_go_to_the_dead_letters_alone_and_never_count(
     assert done(worker) == (4, 0, 3)
     expected = {"X": {"a": (2.0, 2.0)}, "Y": {"b": (2.0, 0.0)}}
     assert stored(store) == expected
-    letters = streams.dead_letters(store, "home", 0)
+    letters = dead_letters.read(store, "home", 0)
     assert [letter.raw.decode().split('"')[3] for letter in letters] == ["X", "Y", "Z"]
     assert all("ahead of the store's clock" in letter.reason for letter in letters)
     worker.release()

@@ -21,7 +21,7 @@ from banditcore.bandit import Bandit
 from banditcore.errors import StoreUnavailableError
 from banditcore.ingest_worker import IngestWorker
 from banditcore.sources.redis_stream import RedisStreamSource
-from banditcore.store import keys, stream_checkpoints, streams
+from banditcore.store import dead_letters, keys, stream_checkpoints, streams
 from banditcore.store.connect import Store, connect
 from banditcore.store.stream_checkpoints import StreamCheckpoint
 from proxy import Proxy, proxy_before
@@ -212,7 +212,7 @@ def test_a_reply_that_is_lost_loses_and_doubles_nothing(store, proxy: Proxy, wor
         assert (failures, proxy.lost) == (1, 1)
         assert sum(part.refused for part in worker.report().partitions) <= 3
     assert stored(store) == sums(producer.sent)
-    assert len(streams.dead_letters(store, "home", 0)) == 3
+    assert len(dead_letters.read(store, "home", 0)) == 3
 
 
 def test_a_lease_is_owned_though_the_reply_to_acquiring_it_was_lost(store, proxy: Proxy):
@@ -348,7 +348,7 @@ class Machine(RuleBasedStateMachine):
         self.let_leases_run_out()
         drain(self.workers[0])
         assert stored(self.store) == sums(self.producer.sent)
-        letters = [streams.dead_letters(self.store, "home", p) for p in (0, 1)]
+        letters = [dead_letters.read(self.store, "home", p) for p in (0, 1)]
         assert sum(map(len, letters)) == self.poison
 
 

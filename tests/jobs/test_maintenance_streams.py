@@ -16,7 +16,16 @@ from banditcore.maintenance.forget import forget_bandit, forget_segment
 from banditcore.maintenance.importing import import_bandit
 from banditcore.maintenance.verify import verify_store
 from banditcore.sources.redis_stream import RedisStreamSource
-from banditcore.store import Store, index, keys, leases, library, maintenance_library, streams
+from banditcore.store import (
+    Store,
+    dead_letters,
+    index,
+    keys,
+    leases,
+    library,
+    maintenance_library,
+    streams,
+)
 from banditcore.store.seals import seal
 from banditcore.store.stream_removal import StreamsHeld
 from bandits import everything
@@ -64,7 +73,7 @@ def test_a_long_stream_is_read_page_by_page(store: Store) -> None:
     for _ in range(600):
         producer.append(0, packed(rows(1)), 1)
     for offset in range(1, 51):
-        streams.dead_letter(store, "home", 0, [streams.DeadLetter(offset, "why", b"x")])
+        dead_letters.keep(store, "home", 0, [dead_letters.DeadLetter(offset, "why", b"x")])
     assert [f.what for f in verify_store(store).findings] == [
         "keeps 50 events that could not be used"
     ]

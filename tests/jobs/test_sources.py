@@ -13,7 +13,7 @@ from banditcore.event_format import encode_events
 from banditcore.events import EventColumns
 from banditcore.sources import SourceReject
 from banditcore.sources.redis_stream import RedisStreamSource
-from banditcore.store import streams
+from banditcore.store import dead_letters
 from streamed import T0, Producer, rows
 
 
@@ -28,12 +28,12 @@ def test_entries_become_one_batch_with_the_offsets_they_were_given(any_store, so
     assert list(source.partitions()) == []
     producer = Producer(any_store, of=1)
     assert list(source.partitions()) == [0]
-    assert source.poll(0, -1, 10, 0.0) is None
+    assert source.poll(0, -1, 10) is None
     assert source.end(0) is None
     producer.send(rows(4))
     producer.send(rows(3))
     producer.send(rows(9))
-    batch = source.poll(0, -1, 5, 0.0)
+    batch = source.poll(0, -1, 5)
     assert batch is not None
     assert (len(batch.events), batch.partition, batch.rejects) == (7, 0, ())
     assert batch.events.arms == [arm for _, arm, _ in rows(4) + rows(3)]
@@ -42,11 +42,11 @@ def test_entries_become_one_batch_with_the_offsets_they_were_given(any_store, so
     assert (steps[[0, 1, 2, 4, 5]] == 1).all()
     assert steps[3] >= 1
     assert batch.end == batch.offsets[-1]
-    rest = source.poll(0, batch.end, 100, 0.0)
+    rest = source.poll(0, batch.end, 100)
     assert rest is not None
     assert len(rest.events) == 9
     assert rest.end == source.end(0)
-    assert source.poll(0, rest.end, 100, 0.01) is None
+    assert source.poll(0, rest.end, 100) is None
 
 
 def test_an_invalid_event_of_a_sound_body_is_told_apart_by_its_offset(any_store, source):
@@ -55,7 +55,7 @@ def test_an_invalid_event_of_a_sound_body_is_told_apart_by_its_offset(any_store,
         ["X"] * 3, ["a", "b", "c"], np.ones(3), np.array([1.0, 2.0, 0.0]), np.full(3, T0)
     )
     first = producer.append(0, encode_events(columns), 3)
-    batch = source.poll(0, -1, 10, 0.0)
+    batch = source.poll(0, -1, 10)
     assert batch is not None
     assert batch.events.arms == ["a", "c"]
     assert batch.offsets.tolist() == [first, first + 2]
@@ -68,7 +68,7 @@ def test_what_is_committed_waits_no_more(any_store, source):
     producer = Producer(any_store, of=1)
     producer.send(rows(4))
     producer.send(rows(3))
-    batch = source.poll(0, -1, 1, 0.0)
+    batch = source.poll(0, -1, 1)
     assert batch is not None
     assert source.waiting(0, -1) == 7
     source.commit(0, batch.end)
@@ -84,7 +84,7 @@ def test_new_offsets_can_be_made_larger_but_never_smaller(any_store, source):
     assert source.end(0) == end
     assert source.advance(0, end + 10**9) is True
     producer.send(rows(1))
-    batch = source.poll(0, end, 10, 0.0)
+    batch = source.poll(0, end, 10)
     assert batch is not None
     assert batch.offsets[0] > end + 10**9
 
@@ -93,7 +93,7 @@ def test_rejects_are_kept_once(any_store, source):
     reject = SourceReject(7, b"raw", "why")
     assert source.refuse(0, [reject, SourceReject(8, b"other", "so")]) == 2
     assert source.refuse(0, [reject]) == 0
-    [first, _] = streams.dead_letters(any_store, "home", 0)
+    [first, _] = dead_letters.read(any_store, "home", 0)
     assert (first.offset, first.raw, first.reason) == (7, b"raw", "why")
 
 

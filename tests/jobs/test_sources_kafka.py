@@ -14,7 +14,7 @@ from banditcore.bandit import Bandit
 from banditcore.errors import InvalidValueError, LostWritesError
 from banditcore.ingest_worker import IngestWorker
 from banditcore.sources.kafka import KafkaSource
-from banditcore.store import keys, stream_checkpoints, streams
+from banditcore.store import dead_letters, keys, stream_checkpoints
 from banditcore.store.stream_checkpoints import StreamCheckpoint
 from servers import wait_until
 from streamed import rows, stored, sums
@@ -167,7 +167,7 @@ def test_several_messages_that_cannot_be_used_keep_their_offsets(store, topic, s
     letters = [(letter.offset, letter.reason) for letter in source.dead_letters(0)]
     assert [offset for offset, _ in letters] == [0, 1, 3]
     assert "256 UTF-8 bytes" in letters[1][1]
-    assert streams.dead_letters(store, "home", 0) == []  # those of the bandit's own streams
+    assert dead_letters.read(store, "home", 0) == []  # those of the bandit's own streams
     assert stored(store) == {"X": {"a": (1.0, 1.0)}}
 
 

@@ -334,7 +334,8 @@ def test_a_bandit_and_its_segments_live_on_many_nodes(
 
 
 def test_identities_are_those_of_all_primaries(cluster: Cluster, cluster_store: Store) -> None:
-    found = sorted(str(node.facts()["run_id"]) for node in cluster.primaries())
+    facts = [node.facts() for node in cluster.primaries()]
+    found = sorted(f"{each['run_id']}:{each['master_replid']}" for each in facts)
     assert cluster_store.identities() == found
 
 

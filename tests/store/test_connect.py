@@ -328,3 +328,17 @@ def test_a_server_that_does_not_tell_who_it_is_cannot_be_told_from_another(
     monkeypatch.setattr(redis.Redis, "info", lambda *_: {"redis_version": "8.0.0"})
     with pytest.raises(StoreError, match="run_id"):
         store.identities()
+    monkeypatch.setattr(redis.Redis, "info", lambda *_: {"run_id": "r", "master_replid": ""})
+    with pytest.raises(StoreError, match="master_replid"):
+        store.identities()
+
+
+def test_a_process_that_was_a_replica_in_between_is_not_the_same(one_server: Store) -> None:
+    """As after two failovers, the second of which leads back: what was written between is lost."""
+    [before] = one_server.identities()
+    assert one_server.identities() == [before]
+    one_server.client.execute_command("REPLICAOF", "127.0.0.1", "1")
+    one_server.client.execute_command("REPLICAOF", "NO", "ONE")
+    [after] = one_server.identities()
+    assert after.partition(":")[0] == before.partition(":")[0]
+    assert after != before

@@ -25,9 +25,11 @@ from banditcore import (
 )
 from banditcore.cli.live_state import LiveReader
 from banditcore.ingest_worker import IngestWorker
+from banditcore.replaying import replay
+from banditcore.sources.redis_group import RedisGroupSource
 from banditcore.sources.redis_stream import RedisStreamSource
-from banditcore.store import streams
-from streamed import Producer, rows, stored, sums
+from banditcore.store import dead_letters, streams
+from streamed import Producer, packed, rows, stored, sums
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
 ROLES = ("serving", "reporting", "writing", "maintaining")
@@ -45,7 +47,7 @@ def rules(role: str) -> list[str]:
     if role == "watching":
         return _row("serving") + _row(role)
     words: list[str] = []
-    extended = ("serving", "reporting", "writing", "working") if role == "working" else ROLES
+    extended = (*ROLES[:3], role) if role in {"working", "sharing"} else ROLES
     for name in extended:
         words += _row(name)
         if name == role:
@@ -76,7 +78,8 @@ def login(any_store: Store) -> Iterator[Callable[[str], Store]]:
     for store in opened:
         store.close()
     for server in any_store.servers().values():
-        server.execute_command("ACL", "DELUSER", *ROLES, "emitting", "working", "watching")
+        users = (*ROLES, "emitting", "working", "watching", "sharing")
+        server.execute_command("ACL", "DELUSER", *users)
 
 
 def test_each_role_can_do_its_work_and_no_more(login: Callable[[str], Store]) -> None:
@@ -139,7 +142,7 @@ def test_maintaining_can_verify_move_and_remove(
     forget_segment(bandit, "IN/m", keep_marks=True)
     forget_segment(bandit, "IN/m")
     forget_bandit(store, "copy")
-    streams.dead_letter(any_store, "home", 0, [streams.DeadLetter(1, "why", b"x")])
+    dead_letters.keep(any_store, "home", 0, [dead_letters.DeadLetter(1, "why", b"x")])
     [letters] = verify_store(store).findings
     assert letters.is_note
     forget_bandit(store, "home")
@@ -163,6 +166,31 @@ def test_a_worker_can_follow_streams(any_store: Store, login: Callable[[str], St
     writing = Bandit("home", login("writing"))
     with pytest.raises(StoreUnfitError, match="ACL"):
         IngestWorker(writing, RedisStreamSource(writing)).step()
+
+
+def test_a_worker_can_share_a_stream_of_others(
+    any_store: Store, login: Callable[[str], Store]
+) -> None:
+    event = {"segment": "X", "arm": "a", "reward": "1"}
+    any_store.client.xadd("KEY", {**event, "event_id": "1"})
+    any_store.client.xadd("KEY", event)
+    bandit = Bandit("home", login("sharing"))
+    source = RedisGroupSource(bandit, "KEY", remove=True)
+    worker = IngestWorker(bandit, source)
+    while worker.step(0.01):
+        pass
+    worker.release()
+    source.close()
+    assert any_store.client.xinfo_consumers("KEY", "banditcore") == []
+    assert stored(any_store) == {"X": {"a": (1.0, 1.0)}}
+    place = dead_letters.place_of("group:KEY", 0)
+    assert len(dead_letters.read(any_store, "home", place)) == 1
+
+
+def test_who_maintains_can_replay(any_store: Store, login: Callable[[str], Store]) -> None:
+    Producer(any_store, of=1)
+    dead_letters.keep(any_store, "home", 0, [dead_letters.DeadLetter(1, "why", packed(rows(3)))])
+    assert replay(login("maintaining"), "home", 0).events == 3
 
 
 def test_a_service_that_emits_can_do_that_only(login: Callable[[str], Store]) -> None:

@@ -44,7 +44,7 @@ def test_one_sentinel_that_answers_is_enough(watched: Watched) -> None:
     with connect(f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{last}/{SERVICE}") as store:
         assert store.client.set("k", 1)
         [identity] = store.identities()
-        assert identity == store.client.info("server")["run_id"]
+        assert identity.partition(":")[0] == store.client.info("server")["run_id"]
     with refused(StoreUnavailableError, "no sentinel names"):
         connect(f"redis+sentinel://127.0.0.1:{free_port()}/{SERVICE}")
 

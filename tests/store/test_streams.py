@@ -8,20 +8,16 @@ from pathlib import Path
 import pytest
 
 from banditcore.errors import CorruptDataError, StoreError, StoreUnavailableError
-from banditcore.store import Store, connect, keys
+from banditcore.maintenance.verify import verify_store
+from banditcore.store import Store, connect, keys, partitions
+from banditcore.store.stream_reading import LONGEST_WAIT_S, Entry, StreamReader
 from banditcore.store.streams import (
-    LONGEST_WAIT_S,
     START,
     Append,
     Appended,
-    DeadLetter,
-    Entry,
-    StreamReader,
     StreamState,
     advance,
     append,
-    dead_letter,
-    dead_letters,
     states,
     trim,
 )
@@ -158,9 +154,10 @@ def test_a_reader_waits_for_the_first_of_its_partitions(one_server):
         found = []
 
         def read() -> None:
-            reader.read({0: START}, limit=1, wait_s=0.001)  # opens the connection
+            reader.wait({0: START}, 0.001)  # opens the connection
             started.set()
-            found.append(reader.read({0: START, 1: START}, limit=5, wait_s=5))
+            assert reader.wait({0: START, 1: START}, 5)
+            found.append(reader.read({0: START, 1: START}, limit=5))
 
         thread = threading.Thread(target=read)
         thread.start()
@@ -185,11 +182,12 @@ def test_a_reader_of_a_cluster_asks_again_as_long_as_it_waits(cluster_store):
     with StreamReader(store, "home") as reader, ThreadPoolExecutor(1) as pool:
         reader.read({0: START, 1: START}, limit=1)  # loads the library
         before = asked()
-        reading = pool.submit(reader.read, {0: START, 1: START}, limit=5, wait_s=LONGEST_WAIT_S)
+        waiting = pool.submit(reader.wait, {0: START, 1: START}, LONGEST_WAIT_S)
         wait_until(lambda: asked() >= before + 6, "it does not ask again")
-        assert not reading.done()
+        assert not waiting.done()
         put(store, 1, body=b"late", partition=1)
-        found = reading.result(20)
+        assert waiting.result(20)
+        found = reader.read({0: START, 1: START}, limit=5)
     assert {p: [e.body for e in each] for p, each in found.items()} == {1: [b"late"]}
 
 
@@ -204,20 +202,22 @@ def test_an_entry_that_fails_does_not_concern_other_partitions(any_store):
 
 def test_a_reader_may_wait_longer_than_the_store_for_a_reply(any_store):
     with connect(any_store.url, timeout_s=0.1) as hasty, StreamReader(hasty, "home") as reader:
-        assert reader.read({0: START}, limit=1, wait_s=0.4) == {}
+        assert not reader.wait({0: START}, 0.4)
         end = put(any_store, 1).first
-        assert reader.read({0: end}, limit=1, wait_s=0.2) == {}
-        assert reader.read({}, limit=1, wait_s=1) == {}
+        assert not reader.wait({0: end}, 0.2)
+        assert reader.wait({0: START}, 0.2)
+        assert not reader.wait({}, 1)
+        assert not reader.wait({0: START}, 0)
 
 
 def test_a_server_that_hangs_ends_the_wait(store):
     with running_server() as server, connect(server.url) as other:
         reader = StreamReader(other, "home")
-        reader.read({0: START}, limit=1, wait_s=0.001)
+        reader.wait({0: START}, 0.001)
         server.process.kill()
         server.process.wait()
         with pytest.raises(StoreUnavailableError):
-            reader.read({0: START}, limit=1, wait_s=1)
+            reader.wait({0: START}, 1)
         reader.close()
         reader.close()
 
@@ -238,6 +238,64 @@ def test_what_is_applied_is_removed_when_it_is_old(any_store):
     assert trim(any_store, "home", 0, applied=found[3].last + 99, retain_s=0) == 2
     assert entries(any_store) == []
     assert states(any_store, "home", [0])[0].unapplied == 0
+
+
+def kept(store: Store) -> list[int]:
+    """Return the sizes of the entries that a stream has."""
+    return [len(entry.body) for entry in entries(store)]
+
+
+def test_of_what_is_applied_no_more_bytes_stay_than_they_may(any_store):
+    partitions.agree(any_store, "home", 1)
+    found = []
+    for sequence, size in enumerate([100, 30, 50, 20, 40], 1):
+        first = put(any_store, sequence, 2, bytes(size)).first
+        found.append(Entry(first, 2, b""))
+
+    def trimmed(applied: int, most: int) -> int:
+        return trim(any_store, "home", 0, applied=applied, retain_s=3600, retain_bytes=most)
+
+    assert trimmed(START, 0) == 0
+    assert trimmed(found[2].last, 180) == 0
+    assert trimmed(found[2].last, 179) == 1
+    assert kept(any_store) == [30, 50, 20, 40]
+    assert trimmed(found[2].last, 80) == 0
+    assert trimmed(found[3].first, 0) == 2  # half of the next one is still to be applied
+    assert kept(any_store) == [20, 40]
+    assert trimmed(found[4].last, 59) == 1
+    assert trimmed(found[4].last, 0) == 1
+    assert kept(any_store) == []
+    put(any_store, 6, 1, bytes(70))
+    assert trimmed(found[4].last, 0) == 0
+    assert kept(any_store) == [70]
+    assert verify_store(any_store).is_clean
+
+
+def test_bytes_of_entries_that_an_earlier_version_appended_are_not_known_and_do_no_harm(store):
+    where = keys.of_partition("home", 0)
+    for first in (10, 20, 30):
+        store.client.xadd(where.stream, {"t": f"{first // 10 - 1}", "b": "x" * 60}, id=f"{first}-1")
+    store.client.hset(where.offsets, mapping={"end": "30", "total": "3"})
+    trim(store, "home", 0, applied=30, retain_s=1e10, retain_bytes=60)
+    assert kept(store) == [60, 60, 60]
+    last = put(store, 1, 1, bytes(70)).first
+    trim(store, "home", 0, applied=last, retain_s=1e10, retain_bytes=60)
+    assert kept(store) == []
+
+
+def test_what_an_earlier_version_appends_now_stays_until_it_is_applied(store):
+    first = put(store, 1, 1, bytes(70)).first
+    later = {"t": "1", "b": "x" * 60}
+    store.client.xadd(keys.of_partition("home", 0).stream, later, id=f"{first + 1}-1")
+    assert trim(store, "home", 0, applied=first, retain_s=1e10, retain_bytes=60) == 1
+    assert kept(store) == [60]
+
+
+def test_a_call_trims_for_bytes_only_so_many_entries(store):
+    found = fill(store, [1] * 70)
+    last = found[-1].last
+    assert trim(store, "home", 0, applied=last, retain_s=3600, retain_bytes=0) == 64
+    assert trim(store, "home", 0, applied=last, retain_s=3600, retain_bytes=0) == 6
 
 
 def test_trimming_a_stream_that_does_not_exist(any_store):
@@ -264,37 +322,3 @@ def test_offsets_end_where_numbers_of_the_server_do(any_store):
     with pytest.raises(StoreError, match="no offsets are left"):
         put(any_store, 2, 1)
     assert [entry.last for entry in entries(any_store)] == [last - 1]
-
-
-def test_dead_letters_are_kept_once_an_offset_in_any_order(any_store):
-    letters = [DeadLetter(i, f"why {i} ü", bytes([i % 256, 0, 255])) for i in (5, 2**52 + 1, 3)]
-    assert dead_letter(any_store, "home", 0, letters) == 3
-    again = [DeadLetter(4, "new", b""), DeadLetter(5, "another", b"x"), DeadLetter(4, "", b"")]
-    assert dead_letter(any_store, "home", 0, again) == 1
-    assert dead_letter(any_store, "home", 0, []) == 0
-    found = dead_letters(any_store, "home", 0)
-    assert found == [letters[2], again[0], letters[0], letters[1]]
-    assert dead_letters(any_store, "home", 0, after=4, limit=1) == [letters[0]]
-    assert states(any_store, "home", [0])[0].dead == 4
-    assert dead_letters(any_store, "home", 1) == []
-
-
-def test_a_reason_may_hold_what_utf8_cannot(any_store):
-    dead_letter(any_store, "home", 0, [DeadLetter(1, "\ud800", b"")])
-    assert dead_letters(any_store, "home", 0) == [DeadLetter(1, "\\ud800", b"")]
-
-
-def test_the_oldest_of_many_dead_letters_go(any_store):
-    letters = [DeadLetter(i, "", bytes(100)) for i in range(2500)]
-    assert dead_letter(any_store, "home", 0, letters, most=1200) == 2500
-    kept = dead_letters(any_store, "home", 0, limit=MUCH)
-    assert [letter.offset for letter in kept] == list(range(1300, 2500))
-    dead_letter(any_store, "home", 0, [DeadLetter(9999, "", bytes(100))], most_bytes=1120)
-    kept = dead_letters(any_store, "home", 0, limit=MUCH)
-    assert [letter.offset for letter in kept] == [*range(2491, 2500), 9999]  # 112 bytes each
-    assert states(any_store, "home", [0])[0].dead == 2501
-    large = DeadLetter(10_000, "", bytes(5000))
-    dead_letter(any_store, "home", 0, [large], most_bytes=1120)
-    assert dead_letters(any_store, "home", 0, limit=MUCH) == [large]
-    dead_letter(any_store, "home", 0, [DeadLetter(10_001, "", b"")], most_bytes=1120)
-    assert [letter.offset for letter in dead_letters(any_store, "home", 0)] == [10_001]

@@ -9,7 +9,7 @@ from importlib.resources import files
 import pytest
 
 from banditcore.errors import StoreError, StoreUnfitError
-from banditcore.store import Store, keys, library, stream_library, streams
+from banditcore.store import Store, dead_letters, keys, library, stream_library, streams
 from banditcore.store.library import Call
 
 LUA = files("banditcore.store").joinpath("streams.lua").read_text("utf-8")
@@ -26,8 +26,9 @@ CALLS = {
     ),
     "read": stream_library.read(KEYS, after=0, events=1, entries=1),
     "survey": stream_library.survey(KEYS, after=b"", entries=1),
-    "trim": stream_library.trim(KEYS, applied=1, retain_us=0),
+    "trim": stream_library.trim(KEYS, applied=1, retain_us=0, retain_bytes=0),
     "advance": stream_library.advance(KEYS, beyond=2**50),
+    "replay": stream_library.replay(KEYS, offset=1, count=1, body=b""),
     "dead_letter": stream_library.dead_letter(
         KEYS, most=9, most_bytes=99, letters=[bytes(12) + b"raw"]
     ),
@@ -107,7 +108,9 @@ def test_a_stream_is_not_trimmed_when_that_cannot_be_noted(any_store: Store) -> 
     any_store.client.set(KEYS.offsets, "not a hash")
     before = everything(any_store)
     with pytest.raises(StoreError):
-        library.run(any_store, [stream_library.trim(KEYS, applied=2**52, retain_us=0)])
+        library.run(
+            any_store, [stream_library.trim(KEYS, applied=2**52, retain_us=0, retain_bytes=0)]
+        )
     assert everything(any_store) == before
 
 
@@ -131,7 +134,7 @@ def test_a_full_server_refuses_each_write_whole(any_store: Store, name: str) -> 
 
 
 def test_constants_are_the_same_on_both_sides() -> None:
-    assert streams._LETTER.format == "<qI"  # the server reads the first 8 bytes
+    assert dead_letters._LETTER.format == "<qI"  # the server reads the first 8 bytes
     assert "offset i64, length of the reason u32" in LUA
 
 

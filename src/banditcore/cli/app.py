@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 from banditcore.cli import (
     bench,
+    dead_letters,
     demo,
     export,
     forget,
@@ -41,7 +42,7 @@ exit codes:
     0  done
     {FAILED}  failed, wholly or in part: segments not refreshed, or no line of a log
        could be used; with --strict, any line refused; verify found something wrong;
-       a question was answered with no
+       a question was answered with no; a dead letter cannot be replayed
     {UNUSABLE}  the command line or the input cannot be used
     {NO_STORE}  the store cannot be reached, or must not be used
   {INTERRUPTED}  interrupted
@@ -136,13 +137,14 @@ def _parser() -> argparse.ArgumentParser:
         (refresh, [common, store]),
         (recommend, [common, store]),
         (inspect, [common, store]),
+        (dead_letters, [common, store]),
         (verify, [common, store]),
         (export, [common, store]),
         (import_, [common, store]),
         (forget, [common, store]),
         (bench, [common]),
     ):
-        name = module.__name__.rpartition(".")[2].rstrip("_")
+        name = module.__name__.rpartition(".")[2].rstrip("_").replace("_", "-")
         command = commands.add_parser(
             name,
             parents=parents,

@@ -20,7 +20,12 @@ from banditcore.ingest_metering import IngestMeter
 from banditcore.ingest_report import PartitionReport, WorkerReport
 from banditcore.ingest_worker import IngestWorker
 from banditcore.metrics import Metrics
-from banditcore.sources.redis_stream import RedisStreamSource
+from banditcore.sources.redis_group import DEFAULT_GROUP, RedisGroupSource
+from banditcore.sources.redis_stream import (
+    DEFAULT_RETAIN_BYTES,
+    DEFAULT_RETAIN_S,
+    RedisStreamSource,
+)
 from banditcore.store import index, partitions
 from banditcore.store.connect import Store, connect
 
@@ -55,6 +60,7 @@ def follow(arguments: argparse.Namespace, output: Output) -> int:
             bandit = Bandit(arguments.bandit, store, half_life=arguments.half_life)
             check_half_life(bandit, arguments.half_life)
             _check_partitions(bandit, arguments.partitions)
+            _source(bandit, arguments).close()  # complains of what it cannot use
         every = arguments.report_every or _REPORT_EVERY
         crew = _Crew(store, arguments, every.total_seconds(), output, stop, metrics=metrics)
         with output.changing_table("events of streams", _COLUMNS) as change:
@@ -67,6 +73,18 @@ def follow(arguments: argparse.Namespace, output: Output) -> int:
             crew.pass_on(display.show)
         crew.check()
     return 0
+
+
+def _source(bandit: Bandit, arguments: argparse.Namespace) -> RedisStreamSource | RedisGroupSource:
+    if arguments.stream is not None:
+        group = arguments.group or DEFAULT_GROUP
+        return RedisGroupSource(bandit, arguments.stream, group=group, remove=arguments.remove)
+    retain, mib = arguments.retain, arguments.retain_mib
+    return RedisStreamSource(
+        bandit,
+        retain_s=DEFAULT_RETAIN_S if retain is None else retain.total_seconds(),
+        retain_bytes=DEFAULT_RETAIN_BYTES if mib is None else mib << 20,
+    )
 
 
 def _check_partitions(bandit: Bandit, wanted: list[int] | None) -> None:
@@ -102,13 +120,18 @@ class _Crew:
         self._news: queue.SimpleQueue[tuple[str, WorkerReport | str]] = queue.SimpleQueue()
         self._failures: list[BaseException] = []
         self._next_look = 0.0
+        self._said_nobody = False
 
     def hire(self) -> None:
         """Start a worker for each bandit that has none yet."""
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + _LOOK_EVERY_S
-        for name in self._bandits():
+        names = self._bandits()
+        if not names and not self._said_nobody:
+            self._said_nobody = True
+            self._output.warn("no bandit has events to apply yet: waiting for the first producer")
+        for name in names:
             if name not in self._threads:
                 thread = threading.Thread(target=self._work, args=(name,), name=f"ingest {name!r}")
                 thread.start()
@@ -157,7 +180,7 @@ class _Crew:
 
         try:
             bandit = Bandit(name, self._store, half_life=arguments.half_life, retry_for=_RETRY_FOR)
-            source = RedisStreamSource(bandit)
+            source = _source(bandit, arguments)
             try:
                 IngestWorker(
                     bandit,

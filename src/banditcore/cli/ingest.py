@@ -55,6 +55,35 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="with --follow: the partitions that this worker may take (default: all)",
     )
     parser.add_argument(
+        "--stream",
+        metavar="KEY",
+        help="with --follow: the entries that any program adds to this Redis stream, in no order, "
+        "each with an id (default: what is emitted)",
+    )
+    parser.add_argument(
+        "--group",
+        metavar="NAME",
+        help="with --stream: the consumer group of this worker and others (default: banditcore)",
+    )
+    parser.add_argument(
+        "--remove",
+        action="store_true",
+        help="with --stream: remove entries from it once they are applied",
+    )
+    parser.add_argument(
+        "--retain",
+        type=duration,
+        metavar="1h",
+        help="with --follow: how long applied events stay in their streams, for a server that "
+        "loses its last writes (default: 1h)",
+    )
+    parser.add_argument(
+        "--retain-mib",
+        type=positive,
+        metavar="N",
+        help="with --follow: and how many MiB of them at most, a partition (default: 256)",
+    )
+    parser.add_argument(
         "--report-every",
         type=duration,
         metavar="5s",
@@ -123,6 +152,11 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         "--report-every": arguments.report_every,
         "--metrics-port": arguments.metrics_port,
         "--metrics-host": arguments.metrics_host,
+        "--stream": arguments.stream,
+        "--group": arguments.group,
+        "--remove": arguments.remove or None,
+        "--retain": arguments.retain,
+        "--retain-mib": arguments.retain_mib,
     }.items():
         if given is not None:
             raise InvalidValueError(describe(option, str(given), "of streams: add --follow"))
@@ -166,6 +200,18 @@ def _follow(arguments: argparse.Namespace, output: Output) -> int:
     for option, given in of_logs.items():
         if given:
             raise InvalidValueError(describe(option, given, "of logs: leave it out, or --follow"))
+    own = {
+        "--partitions": arguments.partitions,
+        "--retain": arguments.retain,
+        "--retain-mib": arguments.retain_mib,
+    }
+    of_stream = {"--group": arguments.group, "--remove": arguments.remove or None}
+    for option, given in (of_stream if arguments.stream is None else own).items():
+        if given is not None:
+            kind = "of a --stream" if arguments.stream is None else "not of a --stream"
+            raise InvalidValueError(describe(option, str(given), f"{kind}: leave it out"))
+    if arguments.stream is not None and arguments.bandit is None:
+        raise InvalidValueError(describe("--stream", arguments.stream, "of which --bandit?"))
     if arguments.bandit is None and arguments.half_life is not None:
         raise InvalidValueError(
             describe(

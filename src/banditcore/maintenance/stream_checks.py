@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from banditcore.errors import CorruptDataError
 from banditcore.maintenance.segment_checks import Problem
 from banditcore.store import keys, keyspace, library, partitions, stream_library
+from banditcore.store.dead_letters import letter_of
 from banditcore.store.keys import PartitionKeys
 from banditcore.store.seals import unseal
-from banditcore.store.streams import letter_of
 from banditcore.store.transport import Command
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _LETTERS = 16  # at once: each may hold a whole body
 _NUMBER = re.compile(rb"0|[1-9]\d{0,15}")
 _ENTRY = re.compile(rb"([1-9]\d{0,15})-([1-9]\d{0,15})")
 _APPENDED = re.compile(rb"[1-9]\d{0,15} [1-9]\d{0,15}")
-_OFFSETS = ("end", "total", "applied", "applied_total", "dead", "dead_bytes")
+_OFFSETS = ("end", "total", "bytes", "applied", "applied_total", "dead", "dead_bytes")
 _PASSING_TYPES = {b":e:": "string", b":l:": "hash", b":n:": "zset"}
 
 _STOP = "stop its producers and workers, forget the bandit or import an export of it"
@@ -199,7 +199,7 @@ def _check_letters(store: Store, key: str) -> Iterator[Problem]:
         after = b"(" + page[-1]
     if number:
         what = f"keeps {number} events that could not be used"
-        yield Problem(key, what, "see why with `streams.dead_letters`", is_note=True)
+        yield Problem(key, what, "see why with `banditcore dead-letters`", is_note=True)
 
 
 def _check_lease(name: str, fields: Mapping[bytes, bytes]) -> Iterator[Problem]:

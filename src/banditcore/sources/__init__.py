@@ -1,5 +1,21 @@
 """Where a worker's events come from."""
 
-from banditcore.sources.source import Ownership, Source, SourceBatch, SourceReject
+from banditcore.sources.source import (
+    Delivery,
+    OrderedSource,
+    Ownership,
+    Source,
+    SourceBatch,
+    SourceReject,
+    UnorderedSource,
+)
 
-__all__ = ["Ownership", "Source", "SourceBatch", "SourceReject"]
+__all__ = [
+    "Delivery",
+    "OrderedSource",
+    "Ownership",
+    "Source",
+    "SourceBatch",
+    "SourceReject",
+    "UnorderedSource",
+]

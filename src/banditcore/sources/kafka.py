@@ -15,8 +15,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 
@@ -32,8 +31,8 @@ from banditcore.logs.columns import Source as Column
 from banditcore.logs.convert import convert
 from banditcore.sources.redis_stream import DEFAULT_LEASE_S, RedisStreamSource, StreamOwnership
 from banditcore.sources.source import SourceBatch, SourceReject
-from banditcore.store import leases, partitions, streams
-from banditcore.store.streams import DeadLetter
+from banditcore.store import dead_letters, leases
+from banditcore.store.dead_letters import DeadLetter
 
 if TYPE_CHECKING:
     from banditcore.ordered import CountingBandit
@@ -69,6 +68,8 @@ class KafkaSource:
     lease_s : float
         After how many seconds without a word from its owner another takes a partition.
     """
+
+    ordered: Literal[True] = True
 
     def __init__(
         self,
@@ -121,12 +122,18 @@ class KafkaSource:
             leases.bandit_lease(self._store, self._bandit, name, ttl_s=self._lease_s)
         )
 
-    def poll(self, partition: int, after: int, limit: int, wait_s: float) -> SourceBatch | None:
-        """Return the next events; see `Source.poll`."""
+    def wait(self, after: Mapping[int, int], wait_s: float) -> bool:
+        """Wait for a message of any partition that was polled."""
+        if not any(self._read[each].messages for each in after if each in self._read):
+            self._take(1, wait_s)  # `consume` waits for as many as it is asked for
+        return any(self._read[each].messages for each in after if each in self._read)
+
+    def poll(self, partition: int, after: int, limit: int) -> SourceBatch | None:
+        """Return the next events; see `OrderedSource.poll`."""
         reading = self._read.get(partition)
         if reading is None or reading.after != after:
             reading = self._seek(partition, after)
-        self._fetch(reading, limit, wait_s)
+        self._fetch(reading, limit)
         messages = [reading.messages.popleft() for _ in range(min(limit, len(reading.messages)))]
         if not messages:
             return None
@@ -136,14 +143,14 @@ class KafkaSource:
     def refuse(self, partition: int, rejects: Sequence[SourceReject]) -> int:
         """Keep rejects as dead letters; return how many were new."""
         letters = [DeadLetter(reject.offset, reject.reason, reject.raw) for reject in rejects]
-        return streams.dead_letter(self._store, self._bandit, self._letters_of(partition), letters)
+        return dead_letters.keep(self._store, self._bandit, self._letters_of(partition), letters)
 
     def dead_letters(
         self, partition: int, *, after: int = -1, limit: int = 100
     ) -> list[DeadLetter]:
         """Return up to `limit` messages that could not be used, of offsets above `after`."""
         where = self._letters_of(partition)
-        return streams.dead_letters(self._store, self._bandit, where, after=after, limit=limit)
+        return dead_letters.read(self._store, self._bandit, where, after=after, limit=limit)
 
     def commit(self, partition: int, offset: int) -> None:
         """Let Kafka show how far the partition is applied."""
@@ -203,28 +210,28 @@ class KafkaSource:
 
     def _letters_of(self, partition: int) -> int:
         """Return a number above those of stream partitions, under which dead letters are kept."""
-        name = f"{self.name}:{partition}".encode()
-        return partitions.MOST + int.from_bytes(blake2b(name, digest_size=16).digest())
+        return dead_letters.place_of(self.name, partition)
 
-    def _fetch(self, reading: _Reading, limit: int, wait_s: float) -> None:
-        """Sort what came to the partitions it came from; waits for the first message only."""
-        deadline = time.monotonic() + wait_s
+    def _take(self, most: int, wait_s: float) -> int:
+        """Sort what came to the partitions it came from; return how much that was."""
+        with self._translating():
+            came = self._consumer.consume(most, wait_s)
+        for message in came:
+            if message.error() is not None:
+                self._raise(message.error())
+            there = self._read.get(message.partition())
+            if there is not None:
+                there.messages.append(message)
+        return len(came)
+
+    def _fetch(self, reading: _Reading, limit: int) -> None:
+        """Take what is there, as much as is asked for of one partition."""
         room = limit
         while room > 0 and len(reading.messages) < limit:
-            left_s = 0.0 if reading.messages else max(deadline - time.monotonic(), 0.0)
-            # `consume` waits for as many as it is asked for.
-            most = min(room, _MOST_AT_ONCE) if left_s == 0 else 1
-            with self._translating():
-                came = self._consumer.consume(most, left_s)
-            room -= len(came)
-            for message in came:
-                if message.error() is not None:
-                    self._raise(message.error())
-                there = self._read.get(message.partition())
-                if there is not None:
-                    there.messages.append(message)
-            if not came and left_s == 0:
+            came = self._take(min(room, _MOST_AT_ONCE), 0.0)
+            if not came:
                 break
+            room -= came
         # What nobody takes, of partitions that this process lost or that stand still, must not fill
         # the memory: it is read again when it is asked for.
         for partition, other in list(self._read.items()):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +12,20 @@ from banditcore.errors import CorruptDataError, InvalidValueError, describe
 from banditcore.event_format import decode_events
 from banditcore.events import EventColumns
 from banditcore.sources.source import SourceBatch, SourceReject
-from banditcore.store import leases, partitions, streams
-from banditcore.store.streams import DeadLetter, Entry, StreamReader
+from banditcore.store import dead_letters, leases, partitions, streams
+from banditcore.store.dead_letters import DeadLetter
+from banditcore.store.stream_reading import Entry, StreamReader
 
 if TYPE_CHECKING:
     from banditcore.ordered import CountingBandit
 
-__all__ = ["DEFAULT_LEASE_S", "DEFAULT_RETAIN_S", "RedisStreamSource"]
+__all__ = ["DEFAULT_LEASE_S", "DEFAULT_RETAIN_BYTES", "DEFAULT_RETAIN_S", "RedisStreamSource"]
 
 DEFAULT_RETAIN_S = 3600.0
 """How long applied events stay in their stream, in seconds."""
+
+DEFAULT_RETAIN_BYTES = 256 << 20
+"""What applied events of a partition may take, packed; the oldest beyond it go sooner."""
 
 DEFAULT_LEASE_S = 10.0
 """How long a worker that vanished keeps its partitions, in seconds."""
@@ -37,24 +41,32 @@ class RedisStreamSource:
     retain_s : float, >= 0
         Applied events stay so long in the stream, in seconds, for a server that loses its last
         writes in a failover to get them again.
+    retain_bytes : int, >= 0
+        But no more than so many bytes of them a partition, packed. Events that are not applied stay
+        whatever they take.
     lease_s : float
         After how many seconds without a word from its owner another takes a partition.
     """
 
-    name = "stream"
+    name = dead_letters.STREAMS
+    ordered: Literal[True] = True
 
     def __init__(
         self,
         bandit: CountingBandit,
         *,
         retain_s: float = DEFAULT_RETAIN_S,
+        retain_bytes: int = DEFAULT_RETAIN_BYTES,
         lease_s: float = DEFAULT_LEASE_S,
     ) -> None:
         if not 0 <= retain_s < float("inf"):
             raise InvalidValueError(describe("retain_s", retain_s, "seconds, 0 or more"))
+        if retain_bytes < 0:
+            raise InvalidValueError(describe("retain_bytes", retain_bytes, "0 or more"))
         self._store = bandit.store
         self._bandit = bandit.name
         self._retain_s = retain_s
+        self._retain_bytes = retain_bytes
         self._lease_s = lease_s
         self._reader = StreamReader(bandit.store, bandit.name)
 
@@ -67,24 +79,36 @@ class RedisStreamSource:
         lease = leases.partition_lease(self._store, self._bandit, partition, ttl_s=self._lease_s)
         return StreamOwnership(lease)
 
-    def poll(self, partition: int, after: int, limit: int, wait_s: float) -> SourceBatch | None:
-        """Return the next events; see `Source.poll`."""
-        after = max(after, streams.START)
-        found = self._reader.read({partition: after}, limit=limit, wait_s=wait_s)
+    def wait(self, after: Mapping[int, int], wait_s: float) -> bool:
+        """Wait for events of any partition; see `StreamReader.wait`."""
+        return self._reader.wait(
+            {partition: max(offset, streams.START) for partition, offset in after.items()}, wait_s
+        )
+
+    def poll(self, partition: int, after: int, limit: int) -> SourceBatch | None:
+        """Return the next events; see `OrderedSource.poll`."""
+        found = self._reader.read({partition: max(after, streams.START)}, limit=limit)
         entries = found.get(partition)
         return _batch(partition, entries) if entries else None
 
     def refuse(self, partition: int, rejects: Sequence[SourceReject]) -> int:
         """Keep rejects as dead letters; return how many were new."""
         letters = [DeadLetter(reject.offset, reject.reason, reject.raw) for reject in rejects]
-        return streams.dead_letter(self._store, self._bandit, partition, letters)
+        return dead_letters.keep(self._store, self._bandit, partition, letters)
 
     def commit(self, partition: int, offset: int) -> None:
         """Make room for new events, and remove applied ones that are old."""
-        streams.trim(self._store, self._bandit, partition, applied=offset, retain_s=self._retain_s)
+        streams.trim(
+            self._store,
+            self._bandit,
+            partition,
+            applied=offset,
+            retain_s=self._retain_s,
+            retain_bytes=self._retain_bytes,
+        )
 
     def advance(self, partition: int, offset: int) -> bool:
-        """Let the next events have offsets above `offset`; see `Source.advance`."""
+        """Let the next events have offsets above `offset`; see `OrderedSource.advance`."""
         end = self.end(partition)
         if end is not None and end >= offset:
             return False

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from banditcore.events import EventColumns
 
-__all__ = ["Ownership", "Source", "SourceBatch", "SourceReject"]
+__all__ = [
+    "Delivery",
+    "OrderedSource",
+    "Ownership",
+    "Source",
+    "SourceBatch",
+    "SourceReject",
+    "UnorderedSource",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,31 @@ class SourceBatch:
     end: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Delivery:
+    """Events of an unordered source that must be acknowledged together.
+
+    Attributes
+    ----------
+    partition : int
+        Which.
+    events : EventColumns
+        (n,) events that passed every check but that of the store's clock; each has its id.
+    offsets : (n,) int64
+        By which those that are refused later are kept apart; in no order.
+    rejects : tuple of SourceReject
+        What cannot be used.
+    receipt : object
+        What the source acknowledges them by.
+    """
+
+    partition: int
+    events: EventColumns
+    offsets: NDArray[np.int64]
+    rejects: tuple[SourceReject, ...]
+    receipt: object
+
+
 class Ownership(Protocol):
     """The right to apply one partition, which one process has at a time."""
 
@@ -80,28 +113,67 @@ class Ownership(Protocol):
 
 
 class Source(Protocol):
-    """Events in partitions, each of which is an order: offsets increase and never change.
+    """What ordered and unordered sources have in common. Methods raise StoreError.
 
-    What was read can be read again, for some time at least: that is what brings back the writes
-    that a server lost. Methods raise StoreError; StoreUnavailableError means that trying again
-    later may help.
+    StoreUnavailableError means that trying again later may help.
     """
 
     @property
     def name(self) -> str:
-        """Tells the source apart from others in marks and checkpoints."""
+        """Tells the source apart from others in marks, checkpoints and dead letters."""
         ...
 
     def partitions(self) -> Sequence[int]:
         """Return the partitions that this process may apply now."""
         ...
 
+    def wait(self, after: Mapping[int, int], wait_s: float) -> bool:
+        """Wait until some partition may have events to poll; False if none has.
+
+        Parameters
+        ----------
+        after : mapping of int to int
+            Partition -> the offset up to which it is applied; -1 where nothing is.
+        wait_s : float
+            How long, in seconds; less is allowed.
+        """
+        ...
+
+    def refuse(self, partition: int, rejects: Sequence[SourceReject]) -> int:
+        """Keep rejects for a person to look at, each once; return how many were new."""
+        ...
+
+    def waiting(self, partition: int, offset: int) -> int | None:
+        """Return how many events come after `offset`; None when nobody knows."""
+        ...
+
+    def end(self, partition: int) -> int | None:
+        """Return the last offset; None when nobody knows, or there has been none."""
+        ...
+
+    def close(self) -> None:
+        """Give up connections. May be called again."""
+        ...
+
+
+class OrderedSource(Source, Protocol):
+    """Events in partitions, each of which is an order: offsets increase and never change.
+
+    What was read can be read again, for some time at least: `poll` seeks to any offset. That is
+    what brings back the writes that a server lost.
+    """
+
+    @property
+    def ordered(self) -> Literal[True]:
+        """A mark beside the counts says how far a partition is applied."""
+        ...
+
     def owner(self, partition: int) -> Ownership | None:
         """Return what this process must acquire first; None when the source itself assigns."""
         ...
 
-    def poll(self, partition: int, after: int, limit: int, wait_s: float) -> SourceBatch | None:
-        """Return events with offsets above `after`, or None when none came in time.
+    def poll(self, partition: int, after: int, limit: int) -> SourceBatch | None:
+        """Return events with offsets above `after`, or None when there are none yet.
 
         Parameters
         ----------
@@ -109,13 +181,7 @@ class Source(Protocol):
             -1 for all that is still there.
         limit : int, >= 1
             About how many to return.
-        wait_s : float
-            How long to wait for the first, in seconds; 0 does not wait.
         """
-        ...
-
-    def refuse(self, partition: int, rejects: Sequence[SourceReject]) -> int:
-        """Keep rejects for a person to look at, each once; return how many were new."""
         ...
 
     def commit(self, partition: int, offset: int) -> None:
@@ -137,14 +203,22 @@ class Source(Protocol):
         """
         ...
 
-    def waiting(self, partition: int, offset: int) -> int | None:
-        """Return how many events come after `offset`; None when nobody knows."""
+
+class UnorderedSource(Source, Protocol):
+    """Events that come in any order, to any of the workers, and again until they are acknowledged.
+
+    Each has an id of its own, by which the window of its segment tells whether it was counted.
+    """
+
+    @property
+    def ordered(self) -> Literal[False]:
+        """No offset says how far the events are applied."""
         ...
 
-    def close(self) -> None:
-        """Give up connections. May be called again."""
+    def poll(self, partition: int, limit: int) -> Delivery | None:
+        """Return about `limit` events that nobody else has now, or None when there are none yet."""
         ...
 
-    def end(self, partition: int) -> int | None:
-        """Return the last offset; None when nobody knows, or there has been none."""
+    def commit(self, delivery: Delivery) -> None:
+        """Acknowledge a delivery: all of it is applied, or kept by `refuse`."""
         ...

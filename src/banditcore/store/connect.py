@@ -111,10 +111,13 @@ class Store:
         return self._open().server(node)
 
     def identities(self) -> list[str]:
-        """Return the run ids of all primaries, sorted.
+        """Return who all primaries are, sorted: run id and replication id of each.
 
         They differ from those of before when a server was restarted, replaced by its replica, or
-        given slots: what was written last may be gone. One small request to each primary.
+        given slots: what was written last may be gone. A process that became a replica and primary
+        again keeps its run id and has another replication id. So has one to which the first replica
+        comes, or of which the last one has been gone for an hour, without a loss. One small request
+        to each primary.
 
         Raises
         ------
@@ -124,11 +127,14 @@ class Store:
         found = []
         for node, client in self.servers().items():
             with translating(self, node):
-                run_id = client.info("server").get("run_id")
-            if not run_id:
-                remedy = "INFO server must tell it; lost writes go unseen without"
-                raise StoreError(describe("run_id", run_id, remedy))
-            found.append(str(run_id))
+                facts = client.info("server", "replication")
+            names = []
+            for name in ("run_id", "master_replid"):
+                if not facts.get(name):
+                    remedy = "INFO must tell it; lost writes go unseen without"
+                    raise StoreError(describe(name, facts.get(name), remedy))
+                names.append(str(facts[name]))
+            found.append(":".join(names))
         return sorted(found)
 
     def server_time(self) -> float:

@@ -19,7 +19,17 @@ from banditcore.store.transport import Command
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
 
-__all__ = ["DEFAULT", "MOST", "agree", "change", "check_number", "identity", "load", "partition_of"]
+__all__ = [
+    "DEFAULT",
+    "MOST",
+    "agree",
+    "change",
+    "check_number",
+    "identity",
+    "load",
+    "partition_of",
+    "stay_agreed",
+]
 
 DEFAULT = 4
 """Partitions of a bandit whose first user does not say."""
@@ -76,21 +86,30 @@ def agree(store: Store, bandit: str, wanted: int | None = None) -> int:
     ConfigurationConflictError
         The store has another number.
     """
-    number = DEFAULT if wanted is None else check_number(wanted)
-    key = keys.of_bandit(bandit).streams
-    store.replies(
-        [
-            # The workers look there for bandits that have events.
-            Command(keys.BANDITS, ("SADD", keys.BANDITS, bandit)),
-            Command(key, ("HSETNX", key, _IDENTITY, uuid.uuid4().hex)),
-            Command(key, ("HSETNX", key, _FIELD, number)),
-        ]
-    )
-    stored = load(store, bandit) or number
+    stored = _enter(store, bandit, DEFAULT if wanted is None else check_number(wanted))
     if wanted is not None and stored != wanted:
         remedy = f"the events of bandit {bandit!r} have {stored}: leave partitions out"
         raise ConfigurationConflictError(describe("partitions", wanted, remedy))
     return stored
+
+
+def stay_agreed(store: Store, bandit: str, number: int) -> None:
+    """Make sure that workers know of a producer's partitions still, or again.
+
+    Parameters
+    ----------
+    number : int
+        Of partitions, as the producer agreed on.
+
+    Raises
+    ------
+    ConfigurationConflictError
+        There are fewer by now, so some of its events nobody would read.
+    """
+    stored = load(store, bandit) or _enter(store, bandit, number)
+    if stored < number:
+        remedy = f"the events of bandit {bandit!r} have {stored} by now: make another emitter"
+        raise ConfigurationConflictError(describe("partitions", number, remedy))
 
 
 def change(store: Store, bandit: str, wanted: int) -> None:
@@ -122,3 +141,17 @@ def check_number(wanted: int) -> int:
     if not 1 <= wanted <= MOST:
         raise InvalidValueError(describe("partitions", wanted, f"1 to {MOST}"))
     return wanted
+
+
+def _enter(store: Store, bandit: str, number: int) -> int:
+    """Let there be so many partitions unless there are some; return how many there are."""
+    key = keys.of_bandit(bandit).streams
+    store.replies(
+        [
+            # The workers look there for bandits that have events.
+            Command(keys.BANDITS, ("SADD", keys.BANDITS, bandit)),
+            Command(key, ("HSETNX", key, _IDENTITY, uuid.uuid4().hex)),
+            Command(key, ("HSETNX", key, _FIELD, number)),
+        ]
+    )
+    return load(store, bandit) or number

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from banditcore.errors import CorruptDataError, describe
 from banditcore.store.keys import PartitionKeys
-from banditcore.store.library import Call
+from banditcore.store.library import Call, Reply
 
 __all__ = [
     "FILE",
     "advance",
     "append",
+    "damaged",
     "dead_letter",
     "lease_acquire",
     "lease_release",
     "lease_renew",
     "read",
+    "replay",
     "survey",
     "trim",
 ]
@@ -42,9 +45,16 @@ def survey(keys: PartitionKeys, *, after: bytes, entries: int) -> Call:
     return Call("survey", (keys.stream,), (after, entries), writes=False, file=FILE)
 
 
-def trim(keys: PartitionKeys, *, applied: int, retain_us: int) -> Call:
-    """Note what is applied; remove what is older."""
-    return Call("trim", (keys.stream, keys.offsets), (applied, retain_us), file=FILE)
+def replay(keys: PartitionKeys, *, offset: int, count: int, body: bytes) -> Call:
+    """Append the events of a dead letter in its place."""
+    where = (keys.stream, keys.offsets, keys.dead)
+    return Call("replay", where, (offset, count, body), file=FILE)
+
+
+def trim(keys: PartitionKeys, *, applied: int, retain_us: int, retain_bytes: int) -> Call:
+    """Note what is applied; remove what of it is older, or more than shall stay."""
+    arguments = (applied, retain_us, retain_bytes)
+    return Call("trim", (keys.stream, keys.offsets), arguments, file=FILE)
 
 
 def advance(keys: PartitionKeys, *, beyond: int) -> Call:
@@ -72,3 +82,8 @@ def lease_renew(lease: str, *, token: bytes, ttl_ms: int) -> Call:
 def lease_release(lease: str, *, token: bytes) -> Call:
     """Give a lease up."""
     return Call("lease_release", (lease,), (token,), file=FILE)
+
+
+def damaged(reply: Reply, what: str) -> CorruptDataError:
+    """Return the error of a ``CORRUPT`` reply; `what` tells what was not done."""
+    return CorruptDataError(describe(reply[1].decode(), "damaged", f"{what}: see what verify says"))

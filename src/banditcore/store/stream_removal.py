@@ -61,7 +61,7 @@ def remove(store: Store, bandit: str) -> None:
 
     Looks at the names of all keys. How many partitions there are goes last, so that what is cut
     short can be done again. A producer that goes on appends to streams that nobody reads, until
-    a new one agrees on partitions.
+    it looks whether they are known, within two seconds, or a new one agrees on partitions.
     """
     batch: list[bytes] = []
     for name in _keys_of(store, bandit):

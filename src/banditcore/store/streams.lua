@@ -9,8 +9,9 @@
 --   stream    stream  entries "<first>-<count>": the events of offsets first .. first + count - 1.
 --                     b  the packed events (see event_format.py)
 --                     t  events that were ever appended before it
+--                     s  bytes of the bodies of these
 --   offsets   hash    end             the last offset that was given away
---                     total           events ever appended
+--                     total, bytes    events ever appended, bytes of their bodies
 --                     applied         the last offset that is applied, as `trim` was told last
 --                     applied_total   events up to it
 --                     dead, dead_bytes   dead letters ever written; bytes of those kept
@@ -22,8 +23,10 @@
 
 local PRODUCER_EXPIRES_S = 86400
 local PAGE = 8 -- entries of up to 512 KiB that are looked at together
+local MOST_TRIMMED = 64 -- entries whose bytes one call of `trim` looks at
 local LARGEST_OFFSET = 9007199254740991 -- beyond it Lua's numbers skip some
 local UNKNOWN_FIRST = ''
+local REPLAYED = 'replayed as offset '
 
 local function decimal(number)
   return string.format('%.0f', number)
@@ -72,6 +75,29 @@ local function entry_before(stream, offset)
   return redis.call('XREVRANGE', stream, decimal(offset), '-', 'COUNT', 1)[1]
 end
 
+-- Appends an entry, unless `most` events or more are not applied; returns a reply and whether it did.
+-- Nothing is written when it did not, and nothing that is written can fail.
+local function add(stream, offsets, count, most, body)
+  local stored, refusal = numbers(offsets, 'end', 'total', 'applied_total', 'bytes')
+  if not stored then
+    return refusal, false
+  end
+  local unapplied = stored[2] - stored[3]
+  if unapplied >= most then
+    return { 'FULL', decimal(unapplied) }, false
+  end
+  local first = math.max(stored[1] + 1, micros())
+  if first + count > LARGEST_OFFSET then
+    return { 'INVALID', 'no offsets are left' }, false
+  end
+  local id = decimal(first) .. '-' .. decimal(count)
+  -- Fails first, if any.
+  redis.call('XADD', stream, id, 't', decimal(stored[2]), 's', decimal(stored[4]), 'b', body)
+  local last, total, bytes = first + count - 1, stored[2] + count, stored[4] + #body
+  redis.call('HSET', offsets, 'end', decimal(last), 'total', decimal(total), 'bytes', decimal(bytes))
+  return { 'OK', decimal(first) }, true
+end
+
 -- append(keys: stream, offsets, producer; args: sequence, count, most, body)
 --   -> {OK, first} | {ALREADY, first} | {FULL, unapplied} | {CORRUPT, what} | {INVALID, why}
 -- Appends one entry of `count` events. `sequence` counts the entries of a producer, from 1: one that
@@ -91,23 +117,12 @@ local function append(keys, args)
       return { 'ALREADY', sequence == seen and first or UNKNOWN_FIRST }
     end
   end
-  local stored, refusal = numbers(offsets, 'end', 'total', 'applied_total')
-  if not stored then
-    return refusal
+  local reply, done = add(stream, offsets, count, most, args[4])
+  if done then
+    local stamp = sealed(decimal(sequence) .. ' ' .. reply[2])
+    redis.call('SET', producer, stamp, 'EX', PRODUCER_EXPIRES_S)
   end
-  local unapplied = stored[2] - stored[3]
-  if unapplied >= most then
-    return { 'FULL', decimal(unapplied) }
-  end
-  local first = math.max(stored[1] + 1, micros())
-  if first + count > LARGEST_OFFSET then
-    return { 'INVALID', 'no offsets are left' }
-  end
-  local id = decimal(first) .. '-' .. decimal(count)
-  redis.call('XADD', stream, id, 't', decimal(stored[2]), 'b', args[4]) -- fails first, if any
-  redis.call('HSET', offsets, 'end', decimal(first + count - 1), 'total', decimal(stored[2] + count))
-  redis.call('SET', producer, sealed(decimal(sequence) .. ' ' .. decimal(first)), 'EX', PRODUCER_EXPIRES_S)
-  return { 'OK', decimal(first) }
+  return reply
 end
 
 -- read(keys: stream, offsets; args: after, events, entries) -> {id, body, ...} | {CORRUPT, field}
@@ -165,9 +180,10 @@ local function survey(keys, args)
   return reply
 end
 
--- trim(keys: stream, offsets; args: applied, retain_us) -> {OK, removed} | {CORRUPT, field}
+-- trim(keys: stream, offsets; args: applied, retain_us, retain_bytes) -> {OK, removed} | {CORRUPT, field}
 -- Notes that everything up to offset `applied` is applied, and removes entries of which that is
--- true and whose first offset is older than `retain_us` microseconds.
+-- true and whose first offset is older than `retain_us` microseconds; and the oldest of the others,
+-- some at a time, until the bodies of those that are applied take `retain_bytes` or less.
 local function trim(keys, args)
   local stream, offsets, applied = keys[1], keys[2], tonumber(args[1])
   local keep = math.min(applied + 1, math.max(0, micros() - tonumber(args[2])))
@@ -181,8 +197,29 @@ local function trim(keys, args)
       return corrupt('t')
     end
     fields[3], fields[4] = 'applied_total', decimal(before + math.min(count, applied - first + 1))
+    local bytes = whole(value(entry, 's') or '0') -- that are applied
+    if not bytes then
+      return corrupt('s')
+    end
     if first + count - 1 > applied then
       keep = math.min(keep, first)
+    else
+      bytes = bytes + #(value(entry, 'b') or '')
+    end
+    for _ = 1, MOST_TRIMMED do
+      local oldest = redis.call('XRANGE', stream, decimal(keep), '+', 'COUNT', 1)[1]
+      if not oldest then
+        break
+      end
+      first, count = parts(oldest)
+      local before = whole(value(oldest, 's') or '0')
+      if not before then
+        return corrupt('s')
+      end
+      if first + count - 1 > applied or bytes - before <= tonumber(args[3]) then
+        break
+      end
+      keep = first + count
     end
   end
   local removed = redis.call('XTRIM', stream, 'MINID', '=', decimal(keep))
@@ -238,6 +275,34 @@ local function dead_letter(keys, args)
   return { 'OK', decimal(written) }
 end
 
+-- replay(keys: stream, offsets, dead; args: offset, count, body)
+--   -> {OK, first} | {ALREADY, ""} | {CORRUPT, field} | {INVALID, why}
+-- Appends the `count` events of the dead letter of an offset. Only a letter that says so, without the
+-- events, stays, so that they are not kept, and replayed, again when the stream is read once more.
+-- ALREADY when there is no other.
+local function replay(keys, args)
+  local offsets, dead, offset = keys[2], keys[3], args[1]
+  local stored, refusal = numbers(offsets, 'dead_bytes')
+  if not stored then
+    return refusal
+  end
+  local bytes = stored[1]
+  redis.call('XLEN', keys[1]) -- a key of another type fails here, whatever there is to do
+  local letter = redis.call('ZRANGEBYSCORE', dead, offset, offset)[1]
+  if not letter or #letter == 12 + struct.unpack('<I4', letter, 9) then
+    return { 'ALREADY', UNKNOWN_FIRST }
+  end
+  local reply, done = add(keys[1], offsets, tonumber(args[2]), math.huge, args[3])
+  if done then
+    local reason = REPLAYED .. reply[2]
+    local left = string.sub(letter, 1, 8) .. struct.pack('<I4', #reason) .. reason
+    redis.call('ZREM', dead, letter)
+    redis.call('ZADD', dead, offset, left)
+    redis.call('HSET', offsets, 'dead_bytes', decimal(bytes - #letter + #left))
+  end
+  return reply
+end
+
 -- lease_acquire(keys: lease; args: token, ttl_ms)
 --   -> {OK, epoch} | {HELD, milliseconds left} | {CORRUPT, field}
 -- Makes `token` the owner unless another is. Each owner has a larger epoch than all before: the
@@ -286,6 +351,7 @@ redis.register_function({ function_name = '@LIBRARY@_survey', callback = survey,
 redis.register_function('@LIBRARY@_trim', trim)
 redis.register_function('@LIBRARY@_advance', advance)
 redis.register_function('@LIBRARY@_dead_letter', dead_letter)
+redis.register_function('@LIBRARY@_replay', replay)
 redis.register_function('@LIBRARY@_lease_acquire', lease_acquire)
 redis.register_function('@LIBRARY@_lease_renew', lease_renew)
 redis.register_function('@LIBRARY@_lease_release', lease_release)
