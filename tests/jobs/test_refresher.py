@@ -21,6 +21,7 @@ from banditcore.slates import Snapshot
 from banditcore.store import keys
 from banditcore.store.connect import Store
 from banditcore.store.publish import fetch, publish
+from banditcore.store.seals import seal, unseal
 from banditcore.store.transport import Command
 from bandits import NOW, Clock
 
@@ -158,9 +159,9 @@ def test_counts_that_went_away_and_came_back_elsewhere_are_seen(store):
     bandit = recorded(store)
     watched = watch(bandit)
     state = keys.of_segment("home", "US").state
-    raw = bytearray(store.client.hget(state, "c:0"))
+    raw = bytearray(unseal(store.client.hget(state, "c:0"), "chunk", "of US"))
     raw[8:16], raw[24:32] = raw[24:32], raw[8:16]  # two arms' successes
-    store.client.hset(state, "c:0", bytes(raw))
+    store.client.hset(state, "c:0", seal(bytes(raw)))
     assert watched.step() == {"", "US"}
 
 

@@ -49,7 +49,8 @@ local function read(keys, args)
   return reply
 end
 
--- sign(keys: state) -> {} when the segment does not exist, else {digest, server time in microseconds}
+-- sign(keys: state)
+--   -> {} when the segment does not exist, else {digest, server time in microseconds} | {CORRUPT, field}
 -- A digest of all that the counts of a segment follow from: the same twice, and nothing has changed
 -- between. Marks and windows are not in it. Reads one moment; writes nothing.
 local function sign(keys)
@@ -58,7 +59,11 @@ local function sign(keys)
     return {}
   end
   local parts = { stored[1], stored[2] or '', stored[3] or '0' }
-  local chunks = math.ceil(tonumber(parts[3]) / SLOTS_PER_CHUNK)
+  local slots = slot_count(keys[1])
+  if not slots then
+    return corrupt('n')
+  end
+  local chunks = math.ceil(slots / SLOTS_PER_CHUNK)
   for first = 0, chunks - 1, MOST_ARGUMENTS do
     local fields = {}
     for j = first, math.min(first + MOST_ARGUMENTS, chunks) - 1 do

@@ -142,6 +142,8 @@ class SegmentReader:
                 if isinstance(error, StoreUnavailableError):
                     raise error from answer.error
                 signs.append(None)  # who reads the counts is told what is wrong
+            elif answer[:1] == [b"CORRUPT"]:
+                signs.append(None)
             else:
                 signs.append(Sign(answer[0], int(answer[1])) if answer else Sign(b"", None))
         return signs
