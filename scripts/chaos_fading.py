@@ -9,9 +9,10 @@ Each generation of arms gets two batches, the second after whatever happens mean
 retired. A batch of 3 and one of 4 trials: no two of these, once or twice or not at all, have a sum
 that is another times a power of two.
 
-While a half-life changes it is open when that reaches a segment, and by whose clock: a writer that
-opens the segment meanwhile does it in the tuner's place. What one of the possible moments explains
-is counted as "open", what none does as "unclear"; what no change was under way for must be exact.
+Some wait between their batches, so that landmarks and half-lives change: "crossed" are those that
+were exact all the same. By whose clock a half-life changes is open: a writer that opens the segment
+meanwhile does it in the tuner's place. "open" means that one of the possible moments explains what
+was found. What none of them explains fails the run.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ HALF_LIVES_S = (10, 20, 40)
 SKEWS = (-5, 60)  # steps by which the faders' clocks are off
 ARMS_AT_ONCE = 10
 FIRST, SECOND = 3, 4  # trials of an arm in each batch
+WAIT_S = 3.0
 FAINTEST = 900.0  # half-lives after which sums lose digits
 
 
@@ -62,12 +64,13 @@ class Changes:
 
     def __init__(self, directory: Path) -> None:
         self.meant: list[tuple[float, int]] = [(BEGINNING, HALF_LIVES_S[0])]
-        self.done = 0
-        for word, at, half_life in Lines(directory / "changes").words:
+        self.ended = [BEGINNING]
+        for word, at, *half_life in Lines(directory / "changes").words:
             if word == "meant":
-                self.meant.append((float(at), int(half_life)))
+                self.meant.append((float(at), int(*half_life)))
             else:
-                self.done = len(self.meant) - 1
+                self.ended.append(float(at))
+        self.done = len(self.ended) - 1
 
     @property
     def begun(self) -> int:
@@ -103,9 +106,9 @@ class Changes:
     def _moments(self, number: int) -> set[float]:
         """Return when a change may have been made: at the tuner's moment, or by another's clock."""
         at = self.meant[number][0]
-        later = self.meant[number + 1][0] if number < self.begun else at + 20 * STEP_S
-        steps = range(int((min(later, at + 20 * STEP_S) - at) / STEP_S) + 1)
-        return {at + STEP_S * (step + skew) for step in steps for skew in (0, *SKEWS)}
+        last = self.ended[number] if number <= self.done else at + 20 * STEP_S
+        steps = range(int((last - at) / STEP_S) + 1)
+        return {at, *(at + STEP_S * (step + skew) for step in steps for skew in SKEWS)}
 
 
 def fade(options: Namespace) -> None:
@@ -157,11 +160,18 @@ def follow(bandit: Bandit, options: Namespace, number: int, moment: float) -> st
         columns["time"] = [moment] * len(arms)
         send(bandit, columns, f"fade {options.number}/{number}/{part}")
 
+    def landmark() -> float | None:
+        [view] = insisting(bandit.reader.look, [segment])
+        return None if view is None else view.version.landmark
+
     restored = ""
     while True:
         bounds.clear()
-        for part in (FIRST, SECOND):
-            during(deliver, part)
+        before = landmark()
+        during(deliver, FIRST)
+        if number % 4 == 0:
+            time.sleep(WAIT_S)  # so that landmarks and half-lives change meanwhile
+        during(deliver, SECOND)
         until = bandit.clock()
         counts = during(insisting, bandit.counts, segment, as_of=until)
         table = zip(counts.arms, counts.trials.tolist(), counts.successes.tolist(), strict=True)
@@ -174,11 +184,12 @@ def follow(bandit: Bandit, options: Namespace, number: int, moment: float) -> st
             for pair in changes.exponents(moment, steps, until)  # type: ignore[arg-type]
         }
         wrong = {arm: found.get(arm) for arm in arms if found.get(arm) not in _sums(arm, faded)}
-        if len(faded) > 1:
-            return "unclear" if wrong else "open"
         if not wrong:
-            is_faint = any(max(pair) > FAINTEST for pair in faded)
-            return "faint" if is_faint else restored or "exact"
+            if len(faded) > 1:
+                return "open"
+            if any(max(pair) > FAINTEST for pair in faded):
+                return "faint"
+            return restored or ("exact" if before == landmark() else "crossed")
         if options.cluster and all(_is_less(sums, faded) for sums in wrong.values()):
             restored = "restored"  # a failover has lost what was told: it is sent again
             continue
@@ -217,7 +228,7 @@ def tune(options: Namespace) -> None:
                 lines.write("meant", at, half_life)
             bandit = Bandit(NAME, store, clock=lambda at=at: at)  # type: ignore[misc]
             insisting(bandit.change_half_life, timedelta(seconds=half_life))
-            lines.write("done", at, half_life)
+            lines.write("done", clock(options)())
 
 
 def observe(options: Namespace) -> None:
@@ -247,7 +258,7 @@ ROLES: dict[str, Callable[[Namespace], None]] = {"fade": fade, "tune": tune, "ob
 def settle(options: Namespace) -> list[str]:
     """Print what was seen of sums that fade; return what is wrong."""
     wrong = []
-    outcomes = ("exact", "open", "unclear", "restored", "faint", "left")
+    outcomes = ("exact", "crossed", "open", "restored", "faint", "left")
     print(f"\n{'fading':14}" + "".join(f"{word:>10}" for word in outcomes))
     for fader in range(FADERS):
         words = [word for word, *_ in Lines(options.directory / f"fade-{fader}").words]
