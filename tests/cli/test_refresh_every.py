@@ -6,6 +6,7 @@ import contextlib
 import json
 import signal
 import subprocess
+from urllib.request import urlopen
 
 import pytest
 
@@ -54,6 +55,24 @@ def test_it_keeps_on_until_a_signal_and_leaves_cleanly(store, number, workers):
     assert store.client.hget(keys.lease("home", "refresh"), "until") == b"0"
     for blob in fetch(store, "home", ["", "IN", "US"]):
         decode(blob)
+
+
+def test_scrapes_are_answered_meanwhile(store):
+    recorded(store)
+    with accompany(store.url, "--bandit", "home", "--metrics-port", "0") as process:
+        url = process.stderr.readline().removeprefix("metrics: ").strip()
+        for _ in range(2):
+            process.stdout.readline()
+        told = b'banditcore_refreshed_segments_total{bandit="home",outcome="published"} 3.0'
+
+        def is_told() -> bool:
+            with urlopen(url) as reply:
+                return told in reply.read().splitlines()
+
+        wait_until(is_told, "not told")
+        process.terminate()
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, "")
 
 
 def test_json_is_a_document_a_line_and_all_bandits_are_refreshed(store):
@@ -146,6 +165,7 @@ def test_failed_segments_are_named(store):
         (["--every", "60s", "--bandit", "home", "--segment", "nowhere"], "segment is 'nowhere'"),
         (["--every", "60s", "--segment", "IN"], "--segment is"),
         (["--every", "0s", "--bandit", "home"], "no duration"),
+        (["--bandit", "home", "--metrics-port", "0"], "--metrics-port is 0"),
         (["--bandit", "home", "--dask", "tcp://127.0.0.1:9", "--workers", "2"], "--workers is 2"),
     ],
 )

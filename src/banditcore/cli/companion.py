@@ -8,12 +8,15 @@ import threading
 import time
 
 from banditcore.bandit import Bandit
+from banditcore.cli.metrics import serve
 from banditcore.cli.output import Output, plain
 from banditcore.cli.selection import existing_bandit, existing_segment
 from banditcore.cli.stopping import stopped_by_signals
 from banditcore.errors import StoreUnavailableError
+from banditcore.metrics import Metrics
 from banditcore.refresh import Refresher, RefreshReport
 from banditcore.refresh.drawing import Executors
+from banditcore.refresh_metering import RefreshMeter
 from banditcore.store import index
 from banditcore.store.connect import Store, connect
 
@@ -24,12 +27,16 @@ _LOOK_EVERY_S, _LISTEN_EVERY_S = 2.0, 0.1
 
 def accompany(arguments: argparse.Namespace, output: Output, executor: Executors | None) -> int:
     """Refresh until SIGTERM or SIGINT; a second one ends the process at once."""
-    with connect(arguments.url) as store, stopped_by_signals() as stop:
+    with (
+        connect(arguments.url) as store,
+        serve(arguments.metrics_port, arguments.metrics_host, output) as metrics,
+        stopped_by_signals() as stop,
+    ):
         for name in arguments.bandit or ():
             existing_bandit(store, name)
             for path in arguments.segment or ():
                 existing_segment(Bandit(name, store), path)
-        crew = _Crew(store, arguments, executor, output, stop)
+        crew = _Crew(store, arguments, executor, output, stop, metrics=metrics)
         try:
             while not stop.is_set():
                 crew.hire()
@@ -62,12 +69,15 @@ class _Crew:
         executor: Executors | None,
         output: Output,
         stop: threading.Event,
+        *,
+        metrics: Metrics | None,
     ) -> None:
         self._store = store
         self._arguments = arguments
         self._executor = executor
         self._output = output
         self._stop = stop
+        self._metrics = metrics
         self._threads: dict[str, threading.Thread] = {}
         self._news: queue.SimpleQueue[tuple[str, RefreshReport | str]] = queue.SimpleQueue()
         self._failures: list[BaseException] = []
@@ -129,6 +139,13 @@ class _Crew:
 
     def _work(self, name: str) -> None:
         arguments = self._arguments
+        meter = None if self._metrics is None else RefreshMeter(self._metrics, name)
+
+        def pass_on(report: RefreshReport) -> None:
+            self._news.put((name, report))
+            if meter is not None:
+                meter(report)
+
         try:
             Refresher(
                 Bandit(name, self._store, prior=arguments.prior),
@@ -137,7 +154,7 @@ class _Crew:
                 depth=arguments.depth,
                 slates=arguments.slates,
                 executor=self._executor,
-                on_report=lambda report: self._news.put((name, report)),
+                on_report=pass_on,
                 on_notice=lambda text: self._news.put((name, text)),
             ).run(self._stop)
         except BaseException as error:  # noqa: BLE001  # raised again by `check`, in the main thread

@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 from banditcore.bandit import Bandit
+from banditcore.cli import metrics
 from banditcore.cli.arguments import duration, positive, prior
 from banditcore.cli.companion import accompany, sentence
 from banditcore.cli.output import Output, plain
@@ -68,6 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="work on the dask.distributed cluster with this scheduler, such as "
         "tcp://10.0.0.1:8786 (default: this machine)",
     )
+    metrics.configure(parser)
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
@@ -78,6 +80,10 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             remedy = "segments are of one bandit: name it with --bandit"
             raise InvalidValueError(describe("--segment", arguments.segment, remedy))
         return accompany(arguments, output, executor)
+    if arguments.metrics_port is not None or arguments.metrics_host is not None:
+        given = arguments.metrics_port if arguments.metrics_host is None else arguments.metrics_host
+        remedy = "nobody could scrape a single refresh: add --every"
+        raise InvalidValueError(describe("--metrics-port", given, remedy))
     if len(arguments.bandit or ()) != 1:
         remedy = "name one; with --every any number, or none for all"
         raise InvalidValueError(describe("--bandit", arguments.bandit, remedy))
