@@ -27,7 +27,8 @@ from published import NOW, Home
 
 url, requests, of_the_child = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 with connect(url) as store:
-    recommender = Recommender(Home(store), max_age=inf, metrics=PrometheusMetrics())
+    told = PrometheusMetrics()
+    recommender = Recommender(Home(store), max_age=inf, metrics=told, poll_s=None)
     recommender.warm_up()
     for _ in range(requests):
         recommender.recommend("IN", 3)

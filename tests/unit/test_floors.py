@@ -152,6 +152,7 @@ FLOORS = (
         "serving.seen",
         "serving.choosing",
         "serving.metering",
+        "serving.keeper",
         "serving.recommender",
         "serving",
         "maintenance.findings",

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from types import TracebackType
 
 from banditcore.arrays import positive_int
@@ -20,11 +16,9 @@ from banditcore.errors import (
     InvalidTypeError,
     InvalidValueError,
     NotReadyError,
-    StoreError,
     describe,
 )
 from banditcore.metrics import Metrics
-from banditcore.serving import polling
 from banditcore.serving.arguments import (
     NOTHING,
     check_arms_of_default,
@@ -40,12 +34,12 @@ from banditcore.serving.arguments import (
     check_users,
     moment_of,
 )
-from banditcore.serving.backup import Backup
 from banditcore.serving.caps import FrequencyCap, check_caps
 from banditcore.serving.choosing import Chooser
+from banditcore.serving.keeper import SnapshotKeeper, open_backup
 from banditcore.serving.loader import PublishedBandit, SnapshotLoader
 from banditcore.serving.metering import ServingMeter
-from banditcore.serving.polling import Look, Poller, PollingState
+from banditcore.serving.polling import PollingState
 from banditcore.serving.recommendation import Recommendation
 from banditcore.serving.recommendations import Recommendations
 from banditcore.serving.seen import SeenItems, SeenStats
@@ -56,22 +50,6 @@ __all__ = ["Recommender"]
 
 _COMMON_K = 1 << 16
 _NO_EXCLUSIONS: tuple[str, ...] = ()
-
-_LOG = logging.getLogger("banditcore.serving")
-_CLOSING_S = 0.8  # for a thread that may hang in a socket
-_RENEW_BACKUP_S = 300.0
-
-_RECOMMENDERS: weakref.WeakSet[Recommender] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    polling.after_fork()
-    for recommender in list(_RECOMMENDERS):
-        recommender._after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Recommender:
@@ -156,14 +134,14 @@ class Recommender:
         self._bandit = _check_bandit(bandit)
         poll_s = None if poll_s is None else check_seconds("poll_s", poll_s)
         self._meter = None if metrics is None else ServingMeter(metrics, bandit.name, self.max_age)
-        self._backup = None if backup is None else _open_backup(backup, bandit.name, self.max_age)
+        kept = None if backup is None else open_backup(backup, bandit.name, self.max_age)
         self._loader = SnapshotLoader(
             bandit,
             None if segments is None else check_segments(segments),
             max_age=self.max_age,
             max_blob_bytes=positive_int("max_blob_bytes", max_blob_bytes),
             live=check_mode(mode),
-            backup=self._backup,
+            backup=kept,
         )
         checked = check_caps(caps)
         self._seen = (
@@ -179,11 +157,15 @@ class Recommender:
         )
         self._ready = False
         self._closed = False
-        # The thread must not keep alive what nobody holds any more.
-        look = _looking(self._loader, self._meter, weakref.WeakMethod(self._exercise))
-        self._poller = Poller(bandit.name, look, poll_s=poll_s)
-        weakref.finalize(self, self._poller.stop, 0.0).atexit = False
-        _RECOMMENDERS.add(self)
+        self._keeper = SnapshotKeeper(
+            bandit.name,
+            self._loader,
+            kept,
+            meter=self._meter,
+            poll_s=poll_s,
+            warm=weakref.WeakMethod(self._exercise),
+        )
+        weakref.finalize(self, self._keeper.stop, 0.0).atexit = False
 
     def __enter__(self) -> Recommender:
         return self
@@ -230,10 +212,7 @@ class Recommender:
     @property
     def polling(self) -> PollingState:
         """How looks for new snapshots go; errors in the background come to light here."""
-        backup = None if self._backup is None else self._backup.error
-        return replace(
-            self._poller.state(), backup_error=backup, unconfirmed=self._loader.unconfirmed()
-        )
+        return self._keeper.state()
 
     def warm_up(self, *, timeout_s: float = 60.0) -> None:
         """Load every watched snapshot, make a first recommendation, and look for news from then on.
@@ -256,24 +235,9 @@ class Recommender:
             `default`, `recommend` works all the same.
         """
         timeout_s = check_seconds("timeout_s", timeout_s)
-        deadline = time.monotonic() + timeout_s
-        try:
-            self.reload(timeout_s=timeout_s if self._backup is None else timeout_s / 2)
-        except StoreError as error:
-            self._restore(deadline)
-            if not self._exercise():
-                raise
-            _LOG.warning(
-                "bandit %r: %d snapshots come from the backup, because: %s",
-                self._bandit.name,
-                self._loader.unconfirmed(),
-                error,
-            )
-        else:
-            self._restore(deadline)  # of nodes that do not answer
-            self._exercise()
-        finally:
-            self._poller.start()
+        if self._closed:
+            raise self._is_closed()
+        self._keeper.begin(timeout_s)
         if not self.ready and not self._default:
             reasons = "".join(f"; {path!r}: {why}" for path, why in self._loader.rejected.items())
             raise NotReadyError(
@@ -311,9 +275,9 @@ class Recommender:
         """
         if timeout_s is not None:
             timeout_s = check_seconds("timeout_s", timeout_s)
-        changed = self._poller.look(timeout_s)
+        changed = self._keeper.look(timeout_s)
         if changed is None:
-            raise NotReadyError(describe("recommender", self, "it is closed: make another"))
+            raise self._is_closed()
         return changed
 
     def recommend(
@@ -518,7 +482,7 @@ class Recommender:
 
     def _marking(self) -> SeenItems:
         if self._closed:
-            raise NotReadyError(describe("recommender", self, "it is closed: make another"))
+            raise self._is_closed()
         if self._seen is None:
             raise InvalidValueError(
                 describe("caps", (), "nothing is marked without: caps=[FrequencyCap()]")
@@ -534,32 +498,21 @@ class Recommender:
         """
         self._closed = True
         self._ready = False
-        self._loader.clear()
-        self._poller.stop(_CLOSING_S)
+        self._keeper.end()
         if self._seen is not None:
             self._seen.close()
-        if self._meter is not None:
-            self._meter.holds(self._loader.rungs)
 
     async def aclose(self) -> None:
         """Do what `close` does without blocking the event loop."""
         with ThreadPoolExecutor(1) as aside:
             await asyncio.get_running_loop().run_in_executor(aside, self.close)
 
-    def _after_fork(self) -> None:
-        # A thread that was reloading is not in the child. What it was doing does no harm: each
-        # segment's snapshot is swapped whole.
-        was_polling = self._poller.after_fork()
-        self._loader.after_fork(self._poller.resume if was_polling else None)
-
-    def _restore(self, deadline: float) -> None:
-        self._loader.restore(deadline)
-        if self._meter is not None:
-            self._meter.holds(self._loader.rungs)
+    def _is_closed(self) -> NotReadyError:
+        return NotReadyError(describe("recommender", self, "it is closed: make another"))
 
     def _check_answerable(self) -> None:
         if self._closed:
-            raise NotReadyError(describe("recommender", self, "it is closed: make another"))
+            raise self._is_closed()
         if not self._default and not any(rung.servable for rung in self._loader.rungs.values()):
             raise NotReadyError(
                 describe("recommender", self, "call warm_up() first, or give it a default")
@@ -585,33 +538,6 @@ class Recommender:
 
 def _told_of_errors(meter: ServingMeter | None) -> AbstractContextManager[None]:
     return nullcontext() if meter is None else meter.told_of_errors()
-
-
-def _looking(
-    loader: SnapshotLoader,
-    meter: ServingMeter | None,
-    exercise: weakref.WeakMethod[Callable[[], bool]],
-) -> Look:
-    """Return how to look for news: load it, and warm up what is there for the first time."""
-
-    def look(is_stopped: Callable[[], bool]) -> tuple[str, ...]:
-        reload = partial(loader.reload, is_stopped)
-        changed = reload() if meter is None else meter.reload(loader, reload)
-        method = exercise()
-        if method is not None and not is_stopped():
-            method()
-        return changed
-
-    return look
-
-
-def _open_backup(backup: str | os.PathLike[str], bandit: str, max_age: float) -> Backup:
-    try:
-        directory = Path(backup).absolute()
-    except TypeError as error:
-        raise InvalidTypeError(describe("backup", backup, "a directory's path, or None")) from error
-    # What is older than max_age is of less use: it is renewed some times before.
-    return Backup(directory, bandit, renew_after_s=min(max_age / 3, _RENEW_BACKUP_S))
 
 
 def _check_bandit(bandit: PublishedBandit) -> PublishedBandit:
