@@ -21,12 +21,14 @@ from banditcore.slate_format import decode
 from banditcore.store import (
     Store,
     checkpoints,
+    dead_letters,
     index,
     keys,
     partitions,
     publish,
     settings,
     stream_checkpoints,
+    stream_reading,
     streams,
 )
 from banditcore.store.dump import forget
@@ -311,8 +313,8 @@ def test_damage_to_what_a_producer_appended_last_is_no_lost_entry(one_server: St
 def test_damaged_offsets_of_a_stream_are_refused_or_other_numbers(one_server: Store) -> None:
     streams.append(one_server, "home", [entry(1)], most_unapplied=9)
     end = streams.states(one_server, "home", [0])[0].end
-    letter = streams.DeadLetter(end, "why", b"x")
-    streams.dead_letter(one_server, "home", 0, [letter])
+    letter = dead_letters.DeadLetter(end, "why", b"x")
+    dead_letters.keep(one_server, "home", 0, [letter])
     streams.trim(one_server, "home", 0, applied=end, retain_s=3600)
     body = packed([("IN", "a", 1.0)])
     whole = one_server.client.hgetall(ZERO.offsets)
@@ -329,7 +331,8 @@ def test_damaged_offsets_of_a_stream_are_refused_or_other_numbers(one_server: St
         lambda _: streams.states(one_server, "home", [0]),
         lambda _: streams.trim(one_server, "home", 0, applied=end, retain_s=3600),
         lambda _: streams.advance(one_server, "home", 0, beyond=end),
-        lambda _: streams.dead_letter(one_server, "home", 0, [letter]),
+        lambda _: dead_letters.keep(one_server, "home", 0, [letter]),
+        lambda _: streams.replay(one_server, "home", 0, offset=end, count=1, body=body),
         lambda _: read(one_server, after=end - 1),
     ]
     sequence = refused = 0
@@ -355,8 +358,8 @@ def clearly(error: StoreError) -> None:
     assert isinstance(error, CorruptDataError) or "no offsets are left" in str(error), error
 
 
-def read(store: Store, after: int) -> dict[int, list[streams.Entry]]:
-    with streams.StreamReader(store, "home") as reader:
+def read(store: Store, after: int) -> dict[int, list[stream_reading.Entry]]:
+    with stream_reading.StreamReader(store, "home") as reader:
         return reader.read({0: after}, limit=1)
 
 
@@ -368,7 +371,7 @@ def test_a_damaged_entry_is_never_taken_for_events(one_server: Store) -> None:
     for damaged in damages(b"100"):  # how many events came before it
         one_server.client.delete(ZERO.stream)
         one_server.client.xadd(ZERO.stream, {"t": damaged, "b": body}, "5-1")
-        assert read(one_server, after=0) == {0: [streams.Entry(5, 1, body)]}
+        assert read(one_server, after=0) == {0: [stream_reading.Entry(5, 1, body)]}
         try:
             streams.trim(one_server, "home", 0, applied=5, retain_s=3600)
         except StoreError as error:
@@ -376,13 +379,13 @@ def test_a_damaged_entry_is_never_taken_for_events(one_server: Store) -> None:
 
 
 def test_a_damaged_dead_letter_is_refused_or_another(one_server: Store) -> None:
-    streams.dead_letter(one_server, "home", 0, [streams.DeadLetter(7, "why", b"x")])
+    dead_letters.keep(one_server, "home", 0, [dead_letters.DeadLetter(7, "why", b"x")])
     [value] = one_server.client.zrange(ZERO.dead, 0, -1)
     for damaged in damages(value):
         one_server.client.delete(ZERO.dead)
         one_server.client.zadd(ZERO.dead, {damaged: 7})
         try:
-            [found] = streams.dead_letters(one_server, "home", 0)
+            [found] = dead_letters.read(one_server, "home", 0)
         except CorruptDataError:
             continue
         differing = [found.offset != 7, found.reason != "why", found.raw != b"x"]
