@@ -129,6 +129,7 @@ def _failed_over(sentinel: redis.Redis) -> bool:
 def test_the_new_primary_must_be_fit_too(own: Watched) -> None:
     with connect(own.url) as store:
         Bandit("home", store).record("IN", "a", reward=1)
+        assert store.client.wait(1, 20_000) == 1  # the replica has it
         with redis.Redis(port=own.servers[1].port) as client:
             client.config_set("maxmemory-policy", "allkeys-lru")
             promote(own)
