@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
+import redis
 from load_requests import LEAVES, NAME
 from load_stage import Process, Service, Settings, accompanied, prepare
 from redis.crc import key_slot
@@ -126,25 +127,25 @@ def no_disk(stage: Stage, seconds: float) -> None:
 
 
 def corrupt(stage: Stage, seconds: float) -> None:
-    """Damage published blobs: a byte changed, cut short, garbage, another type."""
-    admin, dice = _server(stage).admin, stage.dice
+    """Damage published blobs, again and again; the publisher is to replace them."""
     for _ in _while(seconds / 2, every=0.1):
-        key = keys.of_segment(NAME, dice.choice(LEAVES)).blob
-        length = admin.strlen(key) if admin.type(key) == b"string" else 0
-        kind = dice.choice(("byte", "byte", "cut", "garbage", "type"))
-        if kind == "byte" and length:
-            admin.setrange(key, dice.randrange(length), bytes([dice.randrange(256)]))
-        elif kind == "cut" and length:
-            admin.set(key, admin.getrange(key, 0, dice.randrange(length)))
-        elif kind == "garbage":
-            admin.set(key, dice.randbytes(dice.randrange(1, 5_000)))
-        elif kind == "type":
-            admin.delete(key)
-            admin.rpush(key, b"x")
-    # A publisher replaces what is no snapshot when the segment next changes; let it be now.
-    admin.delete(*(keys.of_segment(NAME, segment).blob for segment in LEAVES))
-    with bc.connect(stage.url) as store:
-        bc.Bandit(NAME, store).refresh()
+        damage(_server(stage).admin, stage.dice)
+
+
+def damage(admin: redis.Redis, dice: random.Random) -> None:
+    """Damage one blob: a byte changed, cut short, garbage, or another type."""
+    key = keys.of_segment(NAME, dice.choice(LEAVES)).blob
+    length = admin.strlen(key) if admin.type(key) == b"string" else 0
+    kind = dice.choice(("byte", "byte", "cut", "garbage", "type"))
+    if kind == "byte" and length:
+        admin.setrange(key, dice.randrange(length), bytes([dice.randrange(256)]))
+    elif kind == "cut" and length:
+        admin.set(key, admin.getrange(key, 0, dice.randrange(length)))
+    elif kind == "garbage":
+        admin.set(key, dice.randbytes(dice.randrange(1, 5_000)))
+    elif kind == "type":
+        with admin.pipeline() as pipeline:  # else it would be withdrawn for a moment
+            pipeline.delete(key).rpush(key, b"x").execute()
 
 
 def publisher_killed(stage: Stage, seconds: float) -> None:
@@ -165,21 +166,26 @@ def clocks(stage: Stage, seconds: float) -> None:
 
 
 def crowd(stage: Stage, seconds: float) -> None:
-    """Let thousands of segments appear at once and vanish, again and again."""
+    """Let thousands of segments appear at once and vanish, at least twice."""
     with bc.connect(stage.url) as store:
+        begun = time.monotonic()
         for generation in itertools.count():
-            if generation and time.monotonic() > deadline:
+            come_and_go(store, f"crowd{generation}", CROWD, stay_s=3 * stage.settings.poll)
+            if generation and time.monotonic() - begun > seconds / 2:
                 break
-            deadline = time.monotonic() + seconds / 2 if not generation else deadline
-            paths = [f"crowd{generation % 2}/{i}" for i in range(CROWD)]
-            for path in paths:
-                made = _few(path)
-                publish(store, NAME, path, encode(made), made.version)
-            index.add(store, NAME, paths)
-            time.sleep(3 * stage.settings.poll)
-            for path in paths:
-                store.client.unlink(keys.of_segment(NAME, path).blob)
-            index.remove(store, NAME, paths)
+
+
+def come_and_go(store: bc.Store, above: str, count: int, *, stay_s: float) -> None:
+    """Let so many segments be published, and be withdrawn after some seconds."""
+    paths = [f"{above}/{i}" for i in range(count)]
+    for path in paths:
+        made = _few(path)
+        publish(store, NAME, path, encode(made), made.version)
+    index.add(store, NAME, paths)
+    time.sleep(stay_s)
+    index.remove(store, NAME, paths)
+    for path in paths:
+        store.client.unlink(keys.of_segment(NAME, path).blob)
 
 
 def _few(path: str) -> Snapshot:

@@ -13,6 +13,7 @@ does, and tells which threads and files are left.
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import json
 import os
@@ -26,7 +27,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from load_requests import DEFAULT, KINDS, NAME, Judge, Request, requests
+from load_requests import DEFAULT, KINDS, LEAVES, NAME, UNKNOWN, Judge, Request, requests
 from load_tally import Phase, Slow, Tally
 
 import banditcore as bc
@@ -181,6 +182,8 @@ def serve(options: argparse.Namespace) -> None:
             kind: stack.enter_context(
                 bc.Recommender(
                     bc.Bandit(NAME, store),
+                    # One of them follows whatever comes and goes, as a service's only one would.
+                    None if kind == "caps" else (*LEAVES, UNKNOWN),
                     budget=options.budget,
                     max_age=options.max_age,
                     default=DEFAULT,
@@ -222,7 +225,11 @@ def _threads_left() -> list[str]:
 
 
 def _files_left() -> list[str]:
-    """Return what is open besides the standard streams, if this system tells."""
+    """Return what is open besides the standard streams, if this system tells.
+
+    Clients of nodes that a cluster has lost hang together in circles: the collector closes them.
+    """
+    gc.collect()
     place = Path("/proc/self/fd")
     found = []
     for number in sorted(os.listdir(place), key=int) if place.exists() else []:
