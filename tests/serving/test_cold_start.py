@@ -16,7 +16,7 @@ from banditcore.errors import (
     StoreUnavailableError,
     StoreUnfitError,
 )
-from banditcore.serving import Recommender
+from banditcore.serving import FrequencyCap, Recommender
 from banditcore.store import index, keys
 from banditcore.store.connect import Store, connect
 from faults.server import MortalServer
@@ -60,6 +60,32 @@ def test_down_at_the_start_and_ready_when_it_is_up(
         server.start()
         wait_until(lambda: recommender.ready, "it does not become ready")
         assert recommender.recommend("IN").degraded == ()
+
+
+def test_down_at_the_start_with_caps(server: MortalServer) -> None:
+    publish_one(server)
+    server.kill()
+    with (
+        connect(server.url, at_once=False, timeout_s=0.5) as store,
+        Recommender(
+            Bandit("home", store), default=["d", "e"], caps=[FrequencyCap()], poll_s=0.02
+        ) as recommender,
+    ):
+        answer = recommender.recommend("IN", user="u")
+        assert (answer.arms, answer.degraded) == (("d", "e"), ("default", "seen"))
+        assert not recommender.mark_seen("u", ["d"])
+        with refused(StoreUnavailableError, "cannot be reached"):
+            recommender.warm_up()
+        assert recommender.recommend("IN", user="u").arms == ()  # both were shown to them
+        server.start()
+
+        def is_well() -> bool:
+            stats = recommender.seen_stats
+            assert stats is not None
+            return recommender.recommend("IN", user="u").degraded == () and not stats.unsent
+
+        wait_until(is_well, "what users have seen is not asked for")
+        assert len(store.client.get(keys.seen("home", "u")) or b"")
 
 
 def test_loading_at_the_start(server: MortalServer) -> None:
