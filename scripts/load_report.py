@@ -57,7 +57,9 @@ class Report:
         print("times in ms; service: from the call on; intended: from when the request was due;")
         print("idle: the most that this process, and a process that only slept, overslept")
         service = ("p50", "p99", "p99.9", "max")
-        _print("fault", "requests", "samples", *service, *service, "ours", "idle", *_LABELS, "errors")
+        _print(
+            "fault", "requests", "samples", *service, *service, "ours", "idle", *_LABELS, "errors"
+        )
         _print("", "", "", "service", "", "", "", "intended", "", "", "", "idle", "idle")
 
     def add(self, measured: Measured) -> None:

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import argparse
 import gc
-import itertools
 import json
-import os
 import random
 import sys
 import threading
@@ -232,12 +230,14 @@ def _files_left() -> list[str]:
     gc.collect()
     place = Path("/proc/self/fd")
     found = []
-    for number in sorted(os.listdir(place), key=int) if place.exists() else []:
+    for file in list(place.iterdir()) if place.exists() else []:
         try:
-            found.append(str((place / number).readlink()))
+            target = str(file.readlink())
         except FileNotFoundError:  # the listing's own
             continue
-    return [each for each in itertools.islice(found, 3, None) if not each.startswith("anon_inode")]
+        if int(file.name) > 2 and not target.startswith("anon_inode"):
+            found.append(target)
+    return found
 
 
 def main() -> None:

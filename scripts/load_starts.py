@@ -56,7 +56,9 @@ HARMS: dict[str, Harm] = {
 
 def cold_starts(settings: Settings, report: Report) -> None:
     """Start services against harmed stores, with and without a backup, and print a table."""
-    print(f"\n{'start, store is':24} {'backup':8} {'start s':>8} {'ready':>6} {'labels until well'}")
+    print(
+        f"\n{'start, store is':24} {'backup':8} {'start s':>8} {'ready':>6} {'labels until well'}"
+    )
     for name, harm in HARMS.items():
         for has_backup in (False, True):
             with closing(MortalServer(settings.kind)) as server:

@@ -126,9 +126,7 @@ class Soak:
                 if process.process.poll() is not None:
                     raise RuntimeError(f"{name} ended by itself")
 
-    def _settle(
-        self, processes: dict[str, Process], before: tuple[int, int], url: str
-    ) -> None:
+    def _settle(self, processes: dict[str, Process], before: tuple[int, int], url: str) -> None:
         """End who emits; when all is applied, the counts must be what was emitted."""
         told = json.loads(processes["emitter"].finish()[-1])
         if not told["trials"] == told["accepted"] == told["acknowledged"]:
