@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,6 +114,26 @@ def test_a_server_that_hangs_takes_no_more_than_the_time_given(server: MortalSer
         with pytest.raises(StoreUnavailableError, match=r"within 0\.05 s"):
             recommender.warm_up(timeout_s=0.05)  # its own time, not the 30 s of the store
         assert not recommender.ready
+        server.heal()
+        wait_until(lambda: recommender.ready, "it does not become ready")
+
+
+def test_caps_take_no_more_time_of_a_server_that_hangs(server: MortalServer) -> None:
+    publish_one(server)
+    server.stop()
+    with (
+        connect(server.url, at_once=False, timeout_s=300.0) as store,
+        Recommender(Bandit("home", store), caps=[FrequencyCap()], poll_s=0.02) as recommender,
+    ):
+        ended = threading.Event()
+
+        def start() -> None:
+            with pytest.raises(StoreUnavailableError, match=r"within 0\.05 s"):
+                recommender.warm_up(timeout_s=0.05)
+            ended.set()
+
+        threading.Thread(target=start, daemon=True).start()
+        wait_until(ended.is_set, "it waits for the store's own timeout")
         server.heal()
         wait_until(lambda: recommender.ready, "it does not become ready")
 

@@ -261,7 +261,7 @@ class Recommender:
             self.reload(timeout_s=timeout_s if self._backup is None else timeout_s / 2)
         except StoreError as error:
             self._restore(deadline)
-            if not self._exercise():
+            if not self._exercise(store_answers=False):
                 raise
             _LOG.warning(
                 "bandit %r: %d snapshots come from the backup, because: %s",
@@ -565,12 +565,15 @@ class Recommender:
                 describe("recommender", self, "call warm_up() first, or give it a default")
             )
 
-    def _exercise(self) -> bool:
-        """Pay what only a first call costs; tell whether there is a snapshot to answer from."""
+    def _exercise(self, *, store_answers: bool = True) -> bool:
+        """Pay what only a first call costs; tell whether there is a snapshot to answer from.
+
+        A store that does not answer is not asked: that could take its whole timeout.
+        """
         if self._seen is not None:
             self._seen.prepare(self._loader.rungs)
         if not self._ready and not self._closed:
-            if self._seen is not None:
+            if self._seen is not None and store_answers:
                 self._seen.warm_up()
             for rung in self._loader.rungs.values():
                 if rung.servable:
