@@ -97,7 +97,8 @@ class Recommender:
         Seconds a request may take, > 0. An answer comes from local memory, in microseconds; with
         `caps` it waits before for what its user has seen, no longer than this or 20 ms.
     max_age : float
-        Seconds from a snapshot's counts until it no longer counts as fresh, > 0; may be inf.
+        Seconds from a snapshot's counts until it no longer counts as fresh, > 0; may be inf. One
+        from over an hour ahead is not fresh either: a clock is wrong, and its age unknown.
     default : iterable of str
         Arms to answer with when no snapshot can, best first, distinct.
     sticky_s : float
