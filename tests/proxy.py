@@ -145,6 +145,9 @@ class Proxy:
                     client.sendall(reply)
                     continue
                 for at in range(len(reply)):
+                    if not self._between_bytes_s:  # healed meanwhile
+                        client.sendall(reply[at:])
+                        break
                     client.sendall(reply[at : at + 1])
                     time.sleep(self._between_bytes_s)
 

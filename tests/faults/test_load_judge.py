@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from load_requests import DEFAULT, K, Judge, Known, Request, requests
+from load_requests import DEFAULT, Judge, K, Known, Request, requests
 
 from banditcore.serving import Recommendation
 
