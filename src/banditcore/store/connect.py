@@ -66,6 +66,15 @@ class Store:
         return self._open().client
 
     @property
+    def was_reached(self) -> bool:
+        """Whether its servers were found fit; False only after ``connect(..., at_once=False)``."""
+        return not isinstance(self._transport, DeferredTransport) or self._transport.is_opened
+
+    def check_open(self) -> None:
+        """Raise StoreError after `close`. Nothing is sent."""
+        self._open()
+
+    @property
     def url(self) -> str:
         """The complete address, password included."""
         return self._transport.address.url
