@@ -75,6 +75,13 @@ def test_the_command_runs_what_the_row_names(row: tuple[str, str, str]) -> None:
     assert [file for file in files if not any(file.is_relative_to(path) for path in run)] == []
 
 
+@pytest.mark.parametrize("command", sorted({c for row in ROWS for c in quoted(row[2])}))
+def test_a_command_leaves_no_slow_test_out_unsaid(command: str) -> None:
+    files = [path for path in run_by(command) if command.startswith("pytest") and path.is_file()]
+    slow = [file.name for file in files if "mark.slow" in file.read_text("utf-8")]
+    assert not slow or '-m ""' in command
+
+
 @pytest.mark.parametrize("name", re.findall(r"(?:rule|fault) `(\w+)`", GUIDE))
 def test_a_rule_or_a_fault_is_one_of_the_state_machine(name: str) -> None:
     faults = (ROOT / "tests/faults/trouble.py").read_text("utf-8")
