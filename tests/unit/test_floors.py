@@ -204,6 +204,7 @@ FLOORS = (
         "cli.selection",
         "cli.stopping",
         "cli.metrics",
+        "cli.crew",
         "cli.bench",
         "cli.demo",
         "cli.follow",
