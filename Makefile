@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 # What the compiled core is built from. A changed Python file needs no build: the install is editable.
 BUILT_FROM := pyproject.toml setup.py $(wildcard src/banditcore/*.pyx src/banditcore/cpp/*)
 
-.PHONY: help demo bench benchmarks stream-speed results exactness test test-slow check lint types statemachine chaos sanitize neon build clean
+.PHONY: help demo bench benchmarks stream-speed results exactness test test-slow check lint types statemachine chaos load soak sanitize neon build clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -64,10 +64,17 @@ statemachine: $(VENV)/.checkable  ## clients and faults at random against an exa
 	@STATEMACHINE_STEPS=$(STEPS) STATEMACHINE_SEED=$(or $(SEED),random) \
 	  $(BIN)/python -m pytest -m slow tests/faults/test_state_machine.py
 
-MINUTES ?= 10
 chaos: $(VENV)/.checkable  ## kills processes and the server, then accounts for every event: MINUTES=10 SEED=... STREAMS=1 CLUSTER=1
-	@$(BIN)/python scripts/chaos.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) \
+	@$(BIN)/python scripts/chaos.py --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(STREAMS),--streams) $(if $(CLUSTER),--cluster)
+
+RATE ?= 1000
+SECONDS ?= 20
+load: $(VENV)/.checkable  ## serves under load while faults strike, and checks every answer: SECONDS=20 RATE=1000 SEED=... (ten minutes)
+	@$(BIN)/python scripts/load.py --starts --seconds $(SECONDS) --rate $(RATE) $(if $(SEED),--seed $(SEED))
+
+soak: $(VENV)/.checkable  ## load, publishers, ingestion, random faults: nothing grows or is left: MINUTES=30 SEED=... CSV=...
+	@$(BIN)/python scripts/soak.py --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED)) $(if $(CSV),--csv $(CSV))
 
 sanitize: $(VENV)/.checkable  ## the compiled core under AddressSanitizer and UBSan (some minutes)
 	@PYTHON="$(abspath $(BIN))/python" scripts/sanitize.sh

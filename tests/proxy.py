@@ -31,6 +31,7 @@ class Proxy:
         self._to_do: list[tuple[bytes, Callable[[], None]]] = []
         self._requests: list[bytes] = []
         self._between_bytes_s = 0.0
+        self._muted = False
         self._open: list[socket.socket] = []
 
     def lose_next_reply(self, to: bytes) -> None:
@@ -60,6 +61,10 @@ class Proxy:
         """From now on send replies byte by byte."""
         self._between_bytes_s = between_bytes_s
 
+    def mute(self) -> None:
+        """From now on forward no request, though connections stay open."""
+        self._muted = True
+
     def requests(self, holding: bytes) -> int:
         """Return how many times `holding` came in requests."""
         return sum(request.count(holding) for request in self._requests)
@@ -71,6 +76,7 @@ class Proxy:
     def heal(self) -> None:
         """Forward everything again."""
         self._between_bytes_s = 0.0
+        self._muted = False
         with self._lock:
             for orders in (self._to_lose, self._to_cut, self._to_swallow, self._to_do):
                 orders.clear()
@@ -118,7 +124,7 @@ class Proxy:
                     upstream.sendall(request[: cuts[0][1]])
                     client.shutdown(socket.SHUT_RDWR)
                     break
-                if swallowed:
+                if swallowed or self._muted:
                     self.lost += 1
                     continue
                 upstream.sendall(request)
@@ -139,6 +145,9 @@ class Proxy:
                     client.sendall(reply)
                     continue
                 for at in range(len(reply)):
+                    if not self._between_bytes_s:  # healed meanwhile
+                        client.sendall(reply[at:])
+                        break
                     client.sendall(reply[at : at + 1])
                     time.sleep(self._between_bytes_s)
 

@@ -26,6 +26,8 @@ from banditcore.ingest_report import WorkerReport
 from banditcore.ingest_worker import IngestWorker
 from banditcore.prometheus import PrometheusMetrics
 from banditcore.refresh_metering import RefreshMeter
+from banditcore.replaying import replay
+from banditcore.sources.redis_group import RedisGroupSource
 from banditcore.sources.redis_stream import RedisStreamSource
 from banditcore.store import leases
 from refusals import CANARY
@@ -125,9 +127,21 @@ def test_the_library_never_shows_it(place: Place, tmp_path: Path) -> None:
         RefreshMeter(metrics, "home").run(bandit.refresh)
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             bandit.refresh(executor=pool)
-        recommender = bc.Recommender(bandit, default=["a"], metrics=metrics)
+        refresher = bc.Refresher(bandit, on_notice=clean, on_report=lambda each: clean(repr(each)))
+        refresher.step()
+        group = RedisGroupSource(bandit, "clicks")
+        sharing = IngestWorker(bandit, group)
+        sharing.step()
+        recommender = bc.Recommender(
+            bandit,
+            default=["a"],
+            caps=[bc.FrequencyCap()],
+            backup=tmp_path / "backup",
+            metrics=metrics,
+        )
         recommender.warm_up()
-        recommender.recommend("IN")
+        recommender.mark_seen("u", ["a"])
+        recommender.recommend("IN", user="u")
         reader = LiveReader(store, None, 5)
         clean(repr(reader.read()))
         clean_objects()
@@ -140,6 +154,10 @@ def test_the_library_never_shows_it(place: Place, tmp_path: Path) -> None:
             lambda: bandit.posterior("IN"),
             lambda: bc.Bandit("home", store, retry_for=0 * bandit.window).record("IN", "a"),
             worker.step,
+            sharing.step,
+            refresher.step,
+            lambda: replay(store, "home", 0),
+            lambda: bc.Recommender(bandit).warm_up(),
             lease.acquire,
             lambda: bc.verify_store(store),
             lambda: bc.export_bandit(bandit, tmp_path / "x"),
@@ -150,13 +168,27 @@ def test_the_library_never_shows_it(place: Place, tmp_path: Path) -> None:
             with clean_failure():
                 failing()
         meter(worker_report_of(worker))
-        recommender.recommend("IN")
+        answer = recommender.recommend("IN", user="u")
+        assert "seen" in answer.degraded
+        recommender.mark_seen("u", ["a"])
+        clean(repr(answer), repr(recommender.seen_stats), repr(recommender.polling))
+        with bc.connect(place.right, at_once=False) as later:
+            clean(repr(later))
+            with clean_failure():
+                later.server_time()
+            with bc.Recommender(bc.Bandit("home", later), backup=tmp_path / "backup") as restarted:
+                restarted.warm_up(timeout_s=2.0)
+                assert restarted.recommend("IN").degraded == ("stale",)
+                clean(repr(restarted.polling), repr(dict(restarted.rejected)))
         emitter.emit([bc.Event("IN", "a", 1.0)])
         with suppress(bc.BanditCoreError):
             emitter.close(0.1)
         clean_objects()
         clean(generate_latest(metrics.exposed).decode())
+        for file in (tmp_path / "backup").rglob("*"):
+            clean(str(file), file.read_bytes().decode(errors="replace") if file.is_file() else "")
         source.close()
+        group.close()
         recommender.close()
 
 
@@ -181,6 +213,7 @@ def test_commands_never_show_it(place: Place, tmp_path: Path, monkeypatch, capfd
         ["inspect"],
         ["inspect", "home"],
         ["inspect", "home", "IN"],
+        ["dead-letters", "--bandit", "home"],
         ["verify"],
         ["export", str(file), "--bandit", "home"],
         ["import", str(file), "--bandit", "copy"],
@@ -195,7 +228,12 @@ def test_commands_never_show_it(place: Place, tmp_path: Path, monkeypatch, capfd
         return found
 
     assert codes(place.right) == [0] * len(commands)
-    live = [["inspect", "--live"], ["ingest", "--follow"]]
+    live = [
+        ["inspect", "--live"],
+        ["ingest", "--follow"],
+        ["ingest", "--follow", "--bandit", "home", "--stream", "clicks"],
+        ["refresh", "--every", "60s"],
+    ]
     commands += live
     assert set(codes(place.wrong)) == {3}
     killed(place.server)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from banditcore.errors import (
     StoreUnavailableError,
     StoreUnfitError,
 )
-from banditcore.serving import Recommender
+from banditcore.serving import FrequencyCap, Recommender
 from banditcore.store import index, keys
 from banditcore.store.connect import Store, connect
 from faults.server import MortalServer
@@ -62,6 +63,32 @@ def test_down_at_the_start_and_ready_when_it_is_up(
         assert recommender.recommend("IN").degraded == ()
 
 
+def test_down_at_the_start_with_caps(server: MortalServer) -> None:
+    publish_one(server)
+    server.kill()
+    with (
+        connect(server.url, at_once=False, timeout_s=0.5) as store,
+        Recommender(
+            Bandit("home", store), default=["d", "e"], caps=[FrequencyCap()], poll_s=0.02
+        ) as recommender,
+    ):
+        answer = recommender.recommend("IN", user="u")
+        assert (answer.arms, answer.degraded) == (("d", "e"), ("default", "seen"))
+        assert not recommender.mark_seen("u", ["d"])
+        with refused(StoreUnavailableError, "cannot be reached"):
+            recommender.warm_up()
+        assert recommender.recommend("IN", user="u").arms == ()  # both were shown to them
+        server.start()
+
+        def is_well() -> bool:
+            stats = recommender.seen_stats
+            assert stats is not None
+            return recommender.recommend("IN", user="u").degraded == () and not stats.unsent
+
+        wait_until(is_well, "what users have seen is not asked for")
+        assert len(store.client.get(keys.seen("home", "u")) or b"")
+
+
 def test_loading_at_the_start(server: MortalServer) -> None:
     fill(server)
     publish_one(server)
@@ -87,6 +114,26 @@ def test_a_server_that_hangs_takes_no_more_than_the_time_given(server: MortalSer
         with pytest.raises(StoreUnavailableError, match=r"within 0\.05 s"):
             recommender.warm_up(timeout_s=0.05)  # its own time, not the 30 s of the store
         assert not recommender.ready
+        server.heal()
+        wait_until(lambda: recommender.ready, "it does not become ready")
+
+
+def test_caps_take_no_more_time_of_a_server_that_hangs(server: MortalServer) -> None:
+    publish_one(server)
+    server.stop()
+    with (
+        connect(server.url, at_once=False, timeout_s=300.0) as store,
+        Recommender(Bandit("home", store), caps=[FrequencyCap()], poll_s=0.02) as recommender,
+    ):
+        ended = threading.Event()
+
+        def start() -> None:
+            with pytest.raises(StoreUnavailableError, match=r"within 0\.05 s"):
+                recommender.warm_up(timeout_s=0.05)
+            ended.set()
+
+        threading.Thread(target=start, daemon=True).start()
+        wait_until(ended.is_set, "it waits for the store's own timeout")
         server.heal()
         wait_until(lambda: recommender.ready, "it does not become ready")
 

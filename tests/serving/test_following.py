@@ -86,8 +86,10 @@ def test_a_clock_that_goes_back_makes_nothing_young(
     assert recommender.recommend("IN").degraded == ()
     clock = time.time
     monkeypatch.setattr(time, "time", lambda: clock() - 7200.0)
-    recommender.reload()
     # Two hours ahead: its age would be zero for all that time.
+    assert recommender.recommend("IN").degraded == ("stale",)
+    assert recommender.recommend_many("IN", ["u"])[0].degraded == ("stale",)
+    recommender.reload()
     assert recommender.recommend("IN").degraded == ("stale",)
     assert "hour ahead" in recommender.rejected["IN"]
     monkeypatch.undo()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import filterfalse, islice
 
+from banditcore.events import MAX_AHEAD_S
 from banditcore.identifiers import check_segment
 from banditcore.serving.arguments import Exclusions
 from banditcore.serving.batch import choose_for_users, of_places
@@ -60,7 +61,7 @@ class Chooser:
         if (
             rung is None
             or not rung.servable
-            or moment - rung.as_of > self._max_age
+            or not -MAX_AHEAD_S <= moment - rung.as_of <= self._max_age
             or not rung.confirmed
         ):
             rung, stale = climb(rungs, check_segment(segment), moment, self._max_age)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from banditcore.errors import InvalidTypeError, StoreError, describe
 from banditcore.serving import polling
@@ -23,6 +24,14 @@ __all__ = ["SnapshotKeeper", "open_backup"]
 _LOG = logging.getLogger("banditcore.serving")
 _CLOSING_S = 0.8  # for a thread that may hang in a socket
 _RENEW_BACKUP_S = 300.0
+
+
+class Warm(Protocol):
+    """Pays what only a first call costs."""
+
+    def __call__(self, *, store_answers: bool) -> bool:
+        """Tell whether there is a snapshot to answer from."""
+
 
 _KEEPERS: weakref.WeakSet[SnapshotKeeper] = weakref.WeakSet()
 
@@ -53,8 +62,9 @@ class SnapshotKeeper:
     poll_s : float or None
         Seconds from one look to the next; None: only when asked.
     warm : weakref.WeakMethod
-        The owner's method that is called after each look, and tells whether requests can be
-        answered. Weak: a thread must not keep alive what nobody holds any more.
+        The owner's method that is called after each look, with whether the store answers, and
+        tells whether requests can be answered. Weak: a thread must not keep alive what nobody
+        holds any more.
     """
 
     def __init__(
@@ -65,7 +75,7 @@ class SnapshotKeeper:
         *,
         meter: ServingMeter | None,
         poll_s: float | None,
-        warm: weakref.WeakMethod[Callable[[], bool]],
+        warm: weakref.WeakMethod[Warm],
     ) -> None:
         self._bandit = bandit
         self._loader = loader
@@ -97,7 +107,7 @@ class SnapshotKeeper:
         try:
             self._poller.look(timeout_s if self._backup is None else timeout_s / 2)
         except StoreError as error:
-            if not self._restore(deadline):
+            if not self._restore(deadline, store_answers=False):
                 raise
             _LOG.warning(
                 "bandit %r: %d snapshots come from the backup, because: %s",
@@ -106,7 +116,7 @@ class SnapshotKeeper:
                 error,
             )
         else:
-            self._restore(deadline)  # of nodes that do not answer
+            self._restore(deadline, store_answers=True)  # of nodes that do not answer
         finally:
             self._poller.start()
 
@@ -121,12 +131,12 @@ class SnapshotKeeper:
         """End the thread; wait for it so long."""
         self._poller.stop(timeout_s)
 
-    def _restore(self, deadline: float) -> bool:
+    def _restore(self, deadline: float, *, store_answers: bool) -> bool:
         self._loader.restore(deadline)
         if self._meter is not None:
             self._meter.holds(self._loader.rungs)
         warm = self._warm()
-        return warm is not None and warm()
+        return warm is not None and warm(store_answers=store_answers)
 
     def _after_fork(self) -> None:
         # A thread that was reloading is not in the child. What it was doing does no harm: each
@@ -148,7 +158,7 @@ def open_backup(backup: str | os.PathLike[str], bandit: str, max_age: float) -> 
 def _looking(
     loader: SnapshotLoader,
     meter: ServingMeter | None,
-    warm: weakref.WeakMethod[Callable[[], bool]],
+    warm: weakref.WeakMethod[Warm],
 ) -> Look:
     """Return how to look for news: load it, and warm up what is there for the first time."""
 
@@ -157,7 +167,7 @@ def _looking(
         changed = reload() if meter is None else meter.reload(loader, reload)
         method = warm()
         if method is not None and not is_stopped():
-            method()
+            method(store_answers=True)
         return changed
 
     return look

@@ -223,8 +223,7 @@ class ServingMeter:
         if own is None:
             return rung, ("missing",)
         moment = time.time() if now is None else now
-        is_old = not own.confirmed or moment - own.as_of > self._max_age
-        return rung, ("old" if is_old else "empty",)
+        return rung, ("empty" if own.is_fresh(moment, self._max_age) else "old",)
 
     def _state(self, rungs: Mapping[str, Rung], segments: Sequence[str]) -> SnapshotState:
         lowest = self._watch.lowest(segments)

@@ -75,7 +75,8 @@ class Recommender:
         Seconds a request may take, > 0. An answer comes from local memory, in microseconds; with
         `caps` it waits before for what its user has seen, no longer than this or 20 ms.
     max_age : float
-        Seconds from a snapshot's counts until it no longer counts as fresh, > 0; may be inf.
+        Seconds from a snapshot's counts until it no longer counts as fresh, > 0; may be inf. One
+        from over an hour ahead is not fresh either: a clock is wrong, and its age unknown.
     default : iterable of str
         Arms to answer with when no snapshot can, best first, distinct.
     sticky_s : float
@@ -518,12 +519,15 @@ class Recommender:
                 describe("recommender", self, "call warm_up() first, or give it a default")
             )
 
-    def _exercise(self) -> bool:
-        """Pay what only a first call costs; tell whether there is a snapshot to answer from."""
+    def _exercise(self, *, store_answers: bool) -> bool:
+        """Pay what only a first call costs; tell whether there is a snapshot to answer from.
+
+        A store that does not answer is not asked: that could take its whole timeout.
+        """
         if self._seen is not None:
             self._seen.prepare(self._loader.rungs)
         if not self._ready and not self._closed:
-            if self._seen is not None:
+            if self._seen is not None and store_answers:
                 self._seen.warm_up()
             for rung in self._loader.rungs.values():
                 if rung.servable:

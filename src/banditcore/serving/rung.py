@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banditcore._user_keys import UserKeys
+from banditcore.events import MAX_AHEAD_S
 from banditcore.exploration import Exploration, exploration
 from banditcore.segments import lineage
 from banditcore.serving.arguments import Exclusions
@@ -124,6 +125,13 @@ class Rung:
         twin._stamp(header)
         return twin
 
+    def is_fresh(self, now: float, max_age: float) -> bool:
+        """Tell whether it may answer without a label.
+
+        What is over an hour ahead of a clock that went back would be young until then.
+        """
+        return self.confirmed and -MAX_AHEAD_S <= now - self.as_of <= max_age
+
     def unconfirmed(self) -> Rung:
         """Return the same rung as one that is never fresh."""
         twin = copy(self)
@@ -142,15 +150,16 @@ def climb(
 ) -> tuple[Rung | None, bool]:
     """Return the rung that answers for `segment`, and whether it is stale.
 
-    The nearest one not older than `max_age` seconds on the way from the segment to the global
-    one; without any, the nearest of all; without that, None. A rung that has no arms is passed by.
+    The nearest fresh one, not older than `max_age` seconds nor over an hour ahead, on the way from
+    the segment to the global one; without any, the nearest of all; without that, None. A rung that
+    has no arms is passed by.
     """
     nearest: Rung | None = None
     for step in lineage(segment):
         rung = rungs.get(step)
         if rung is None or not rung.servable:
             continue
-        if rung.confirmed and now - rung.as_of <= max_age:
+        if rung.is_fresh(now, max_age):
             return rung, False
         if nearest is None:
             nearest = rung

@@ -75,6 +75,17 @@ class Store:
         """The parsed address; its `shown` is safe to log."""
         return self._transport.address
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be used at once; of one that is opened at its first use, whether it was.
+
+        True says nothing about whether the server answers now.
+        """
+        deferred = self._transport
+        return not self._closed and not (
+            isinstance(deferred, DeferredTransport) and not deferred.is_open
+        )
+
     def send(self, commands: Sequence[Command]) -> list[Answer]:
         """Send commands and return their answers in order: one round trip to each server.
 

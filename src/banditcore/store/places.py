@@ -26,21 +26,25 @@ class Places:
     Parameters
     ----------
     store : Store
-        Checked; its login, TLS and database are used.
+        Its login, TLS and database are used. One that was never open yet has no servers: only
+        `relearn` opens it, because that can take long.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._client = store.client
+        self._known: redis.Redis | redis.RedisCluster | None = None
 
     @property
     def may_move(self) -> bool:
         """Whether keys may come to be on other servers than the map at hand says."""
-        return isinstance(self._client, redis.RedisCluster)
+        client = self._client()
+        return client is None or isinstance(client, redis.RedisCluster)
 
     def nodes(self) -> list[str]:
         """Return the nodes that have keys, by the map at hand; [""] for one server."""
-        client = self._client
+        client = self._client()
+        if client is None:
+            return []
         if not isinstance(client, redis.RedisCluster):
             return [""]
         return [str(node.name) for node in client.get_primaries()]
@@ -51,9 +55,11 @@ class Places:
         Raises
         ------
         LookupError
-            No node serves its slot.
+            No node serves its slot, or the store was never open yet.
         """
-        client = self._client
+        client = self._client()
+        if client is None:
+            raise LookupError(key)
         if not isinstance(client, redis.RedisCluster):
             return ""
         try:
@@ -75,7 +81,7 @@ class Places:
         return connection
 
     def relearn(self) -> None:
-        """Ask a cluster who serves what; blocks.
+        """Ask a cluster who serves what, and open a store that was never open; blocks.
 
         Raises
         ------
@@ -84,6 +90,11 @@ class Places:
         """
         if self.may_move:
             self._store.servers()
+
+    def _client(self) -> redis.Redis | redis.RedisCluster | None:
+        if self._known is None and self._store.is_open:
+            self._known = self._store.client
+        return self._known
 
     def _connection(self, node: str, timeout_s: float) -> AbstractConnection:
         pool = self._store.server(node).connection_pool
