@@ -32,6 +32,7 @@ FLOORS = (
     (
         "counts",
         "grouping",
+        "event_sections",
         "event_format",
         "logs.lines",
         "logs.columns",
