@@ -127,6 +127,7 @@ FLOORS = (
         "ingest_delivery",
         "ingest_report",
         "ingest_owned",
+        "meanwhile",
         "notices",
         "ingest_worker",
         "ingest_metering",
