@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from banditcore.serving import Recommender
+from banditcore.serving import FrequencyCap, Recommender
 from banditcore.slate_format import encode
 from banditcore.slates import Snapshot, draw_bank
 from banditcore.store.connect import Store
@@ -69,3 +69,9 @@ def warm(store: Store, *snapshots: Snapshot, **options: Any) -> Recommender:
     recommender = Recommender(bandit, **{"poll_s": None, **options})
     recommender.warm_up()
     return recommender
+
+
+def capped(store: Store, **options: Any) -> Recommender:
+    """Return a recommender of one segment, "IN", with a cap of once a day."""
+    settings = {"caps": (FrequencyCap(),), "budget": 10.0, "max_age": 1e9, **options}
+    return warm(store, snapshot("IN"), **settings)

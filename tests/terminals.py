@@ -7,6 +7,9 @@ import re
 import subprocess
 import sys
 import termios
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -17,6 +20,32 @@ def spawn(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True, **options)
 
 
+def _read_all(terminal: int, written: bytearray) -> None:
+    while True:
+        try:
+            part = os.read(terminal, 65536)
+        except OSError:  # EIO: the other side is closed (Linux)
+            return
+        if not part:
+            return
+        written += part
+
+
+@contextmanager
+def watched_terminal(columns: int) -> Iterator[tuple[int, bytearray]]:
+    """Yield a terminal so wide, to be closed once a process has it, and what is written there."""
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (50, columns))
+    written = bytearray()
+    reader = threading.Thread(target=_read_all, args=(ours, written), daemon=True)
+    reader.start()
+    try:
+        yield theirs, written
+    finally:
+        reader.join(20)
+        os.close(ours)
+
+
 def on_a_terminal(columns: int, *arguments: str, typed: str = "", code: int = 0) -> str:
     """Return what a command writes on a terminal so wide, where somebody typed something."""
     ours, theirs = os.openpty()
@@ -24,15 +53,8 @@ def on_a_terminal(columns: int, *arguments: str, typed: str = "", code: int = 0)
     with spawn(*arguments, stdout=theirs, stdin=theirs) as process:
         os.close(theirs)
         os.write(ours, typed.encode())
-        written = b""
-        while True:
-            try:
-                part = os.read(ours, 65536)
-            except OSError:  # EIO: the other side is closed (Linux)
-                break
-            if not part:
-                break
-            written += part
+        written = bytearray()
+        _read_all(ours, written)
         process.communicate()
     os.close(ours)
     assert process.returncode == code

@@ -24,9 +24,8 @@ import json
 import math
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +37,7 @@ from banditcore.errors import (
     InvalidValueError,
     describe,
 )
+from banditcore.event_sections import SectionReader, pack_ids, pack_numbers, pack_places
 from banditcore.events import EventColumns, count_rules, time_rules
 from banditcore.identifiers import check_arm, check_id, check_segment
 
@@ -52,7 +52,6 @@ __all__ = [
     "event_as_json",
 ]
 
-FloatArray = NDArray[np.float64]
 Codes = NDArray[np.intp]
 
 MAX_BODY_BYTES = 512 << 10
@@ -65,9 +64,6 @@ _HEADER = struct.Struct("<4sIIHBBBBHIII")
 _MAGIC = b"BCEV"
 _CHECKED = 8  # the checksum covers what comes behind it
 _SCHEMA = 1
-_CONSTANT, _BYTES, _TICKS, _DOUBLES = range(4)
-_TICKS_PER_UNIT = 2.0**22
-_PLACES_OF_A_BYTE = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,19 +118,19 @@ class CodedEvents:
         arms, arm_of = _used(self.arms, self.arm_of[rows])
         kinds, columns = [], []
         for column in (events.trials, events.successes, events.times):
-            kind, packed = _pack_numbers(column[rows])
+            kind, packed = pack_numbers(column[rows])
             kinds.append(kind)
             columns.append(packed)
         parts = [
-            _pack_ids(segments),
-            _pack_ids(arms),
-            _pack_places(segment_of, len(segments)),
-            _pack_places(arm_of, len(arms)),
+            pack_ids(segments),
+            pack_ids(arms),
+            pack_places(segment_of, len(segments)),
+            pack_places(arm_of, len(arms)),
             *columns,
         ]
         if events.event_ids is not None:
             ids = events.event_ids
-            parts.append(_pack_ids([ids[row] for row in rows.tolist()]))
+            parts.append(pack_ids([ids[row] for row in rows.tolist()]))
         length = _HEADER.size + sum(map(len, parts))
         numbers = (len(rows), len(segments), len(arms))
         has_ids = int(events.event_ids is not None)
@@ -226,7 +222,7 @@ def decode_events(body: bytes, count: int | None = None) -> Decoded:
         It is sound, but packed by a newer release: upgrade this one. Nothing for the dead letters.
     """
     number, segment_count, arm_count, kinds, has_ids = _checked_header(body, count)
-    reader = _Reader(body)
+    reader = SectionReader(body, _HEADER.size)
     segments, arms = reader.ids(segment_count), reader.ids(arm_count)
     segment_of, arm_of = reader.places(number, segment_count), reader.places(number, arm_count)
     trials, successes, times = (reader.numbers(kind, number) for kind in kinds)
@@ -283,58 +279,6 @@ def _checked_header(body: bytes, count: int | None) -> tuple[int, int, int, tupl
     return n, segments, arms, tuple(kinds), bool(has_ids)
 
 
-class _Reader:
-    """Takes one section of a body after the other."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-        self._at = _HEADER.size
-
-    def array(self, dtype: str, count: int) -> NDArray[Any]:
-        at, self._at = self._at, self._at + count * np.dtype(dtype).itemsize
-        if self._at > len(self._body):
-            raise self._corrupt()
-        return np.frombuffer(self._body, dtype, count, at)
-
-    def ids(self, count: int) -> list[str]:
-        ends = np.cumsum(self.array("<u2", count), dtype=np.int64).tolist()
-        raw = self.array("u1", ends[-1]).tobytes()
-        starts = [0, *ends[:-1]]
-        try:
-            if raw.isascii():  # then a place in the bytes is one in the text
-                text = raw.decode("ascii")
-                return [text[start:end] for start, end in zip(starts, ends, strict=True)]
-            return [raw[start:end].decode() for start, end in zip(starts, ends, strict=True)]
-        except UnicodeDecodeError as error:
-            raise self._corrupt() from error
-
-    def places(self, count: int, among: int) -> Codes:
-        places = self.array("u1" if among <= _PLACES_OF_A_BYTE else "<u2", count)
-        if int(places.max()) >= among:
-            raise self._corrupt()
-        return places.astype(np.intp)
-
-    def numbers(self, kind: int, count: int) -> FloatArray:
-        if kind == _CONSTANT:
-            return np.full(count, self.array("<f8", 1)[0])
-        if kind == _BYTES:
-            return self.array("u1", count).astype(np.float64)
-        if kind == _TICKS:
-            first = float(self.array("<f8", 1)[0])
-            return _from_ticks(first, self.array("<u4", count))
-        if kind == _DOUBLES:
-            return self.array("<f8", count).astype(np.float64)
-        raise self._corrupt()
-
-    def end(self) -> None:
-        if self._at != len(self._body):
-            raise self._corrupt()
-
-    def _corrupt(self) -> CorruptDataError:
-        where = f"its sections do not fit at byte {self._at}; the packed events are not used"
-        return CorruptDataError(describe("the length of the body", len(self._body), where))
-
-
 def _coded(values: list[str]) -> tuple[list[str], Codes]:
     table = list(dict.fromkeys(values))
     place = {value: i for i, value in enumerate(table)}
@@ -349,40 +293,6 @@ def _used(table: list[str], places: Codes) -> tuple[list[str], Codes]:
     renumbered = np.empty(len(table), np.intp)
     renumbered[used] = np.arange(len(used))
     return [table[place] for place in used.tolist()], renumbered[places]
-
-
-def _pack_ids(ids: Sequence[str]) -> bytes:
-    text = "".join(ids)
-    if text.isascii():
-        lengths, raw = list(map(len, ids)), text.encode("ascii")
-    else:
-        encoded = [each.encode() for each in ids]
-        lengths, raw = list(map(len, encoded)), b"".join(encoded)
-    return np.array(lengths, "<u2").tobytes() + raw
-
-
-def _pack_places(places: Codes, among: int) -> bytes:
-    return places.astype("u1" if among <= _PLACES_OF_A_BYTE else "<u2").tobytes()
-
-
-def _pack_numbers(column: FloatArray) -> tuple[int, bytes]:
-    """Return the kind, and the bytes, of a column of finite numbers."""
-    first, last = float(column.min()), float(column.max())
-    if first == last:
-        return _CONSTANT, struct.pack("<d", first)
-    if first >= 0 and last <= 255:
-        small = column.astype("u1")
-        if np.array_equal(small, column):
-            return _BYTES, small.tobytes()
-    if (last - first) * _TICKS_PER_UNIT < 2.0**32:
-        ticks = np.rint((column - first) * _TICKS_PER_UNIT).astype("<u4")
-        if np.array_equal(_from_ticks(first, ticks), column):
-            return _TICKS, struct.pack("<d", first) + ticks.tobytes()
-    return _DOUBLES, column.astype("<f8").tobytes()
-
-
-def _from_ticks(first: float, ticks: NDArray[Any]) -> FloatArray:
-    return first + ticks.astype(np.float64) / _TICKS_PER_UNIT
 
 
 def _find_bad_ids(

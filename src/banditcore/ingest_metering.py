@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from banditcore.guarded_metrics import guarded
 from banditcore.ingest_report import PartitionReport, WorkerReport
-from banditcore.metrics import Metrics, PartitionState, guarded
+from banditcore.metrics import Metrics, PartitionState
 
 __all__ = ["IngestMeter"]
 

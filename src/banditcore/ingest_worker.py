@@ -6,8 +6,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import TypeVar
 
@@ -23,6 +22,7 @@ from banditcore.ingest_delivery import DeliveryRun
 from banditcore.ingest_owned import OwnedPartition
 from banditcore.ingest_partition import PartitionRun
 from banditcore.ingest_report import PartitionMeter, PartitionReport, WorkerReport
+from banditcore.meanwhile import meanwhile
 from banditcore.notices import Notices
 from banditcore.ordered import CountingBandit
 from banditcore.sources import OrderedSource, Ownership, UnorderedSource
@@ -37,6 +37,7 @@ _IDLE_WAIT_S = 0.5
 
 _CLAIM_EVERY_S = 2.0
 _PRESENT_FOR_S = 10.0
+_RENEWAL_LOOK_S = 0.1
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
 _RETRY_FAILED_S = 30.0
 
@@ -118,7 +119,8 @@ class IngestWorker:
         """
         next_report = time.monotonic() + self._report_every_s
         pause_s = _FIRST_PAUSE_S
-        with self._renewing():
+        # A batch may take longer than ownership lasts.
+        with meanwhile(self._renew, _RENEWAL_LOOK_S, "banditcore-renewals"):
             try:
                 while not stop.is_set():
                     try:
@@ -335,27 +337,13 @@ class IngestWorker:
             self._notices.say(f"failed {partition}", f"partition {partition} stands still: {error}")
         return None
 
-    @contextmanager
-    def _renewing(self) -> Iterator[None]:
-        """Renew ownership from a thread, for batches that take longer than it lasts."""
-        ended = threading.Event()
-
-        def renew() -> None:
-            while not ended.wait(0.1):
-                for owned in list(self._owned.values()):
-                    if owned.is_due():
-                        try:
-                            owned.renew()
-                        except StoreError as error:  # the worker meets the same error, and waits
-                            self._notices.say("renewal", f"an ownership was not renewed: {error}")
-
-        thread = threading.Thread(target=renew, name="banditcore-renewals", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
+    def _renew(self) -> None:
+        for owned in list(self._owned.values()):
+            if owned.is_due():
+                try:
+                    owned.renew()
+                except StoreError as error:  # the worker meets the same error, and waits
+                    self._notices.say("renewal", f"an ownership was not renewed: {error}")
 
     def _recovered(self) -> None:
         if self._outage:

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Sized
 from dataclasses import fields
 
-from banditcore.metrics import Metrics, guarded
+from banditcore.guarded_metrics import guarded
+from banditcore.metrics import Metrics
 from banditcore.refresh import RefreshReport
 
 __all__ = ["RefreshMeter"]

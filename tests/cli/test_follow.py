@@ -8,8 +8,6 @@ import json
 import os
 import signal
 import subprocess
-import termios
-import threading
 from urllib.request import urlopen
 
 import pytest
@@ -20,7 +18,7 @@ from banditcore.store import keys
 from banditcore.store.connect import connect
 from servers import running_server, wait_until
 from streamed import Producer, rows, stored, sums
-from terminals import spawn
+from terminals import spawn, watched_terminal
 
 
 def follow(store, *more: str, **options):
@@ -98,28 +96,14 @@ def test_scrapes_are_answered_meanwhile(store):
 def test_a_terminal_shows_a_table_that_changes(store):
     producer = Producer(store, of=1)
     producer.send(rows(5))
-    ours, theirs = os.openpty()
-    termios.tcsetwinsize(theirs, (50, 120))
-    written = b""
-
-    def read() -> None:
-        nonlocal written
-        while True:
-            try:
-                part = os.read(ours, 65536)
-            except OSError:  # EIO: the other side is closed (Linux)
-                return
-            written += part
-
-    reader = threading.Thread(target=read)
-    with follow(store, "--report-every", "0.05s", stdout=theirs, stdin=theirs) as process:
+    with (
+        watched_terminal(120) as (theirs, written),
+        follow(store, "--report-every", "0.05s", stdout=theirs, stdin=theirs) as process,
+    ):
         os.close(theirs)
-        reader.start()
         wait_until(lambda: b"applying" in written, "no table")
         process.terminate()
         process.communicate(timeout=20)
-    reader.join(20)
-    os.close(ours)
     assert process.returncode == 0
     assert b"events of streams" in written
     assert b"behind" in written

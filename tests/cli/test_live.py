@@ -6,8 +6,6 @@ import json
 import os
 import re
 import signal
-import termios
-import threading
 
 import numpy as np
 import pytest
@@ -26,7 +24,7 @@ from bandits import everything
 from published import snapshot
 from servers import running_server, wait_until
 from streamed import Producer, killed, packed, rows, started_again
-from terminals import spawn
+from terminals import spawn, watched_terminal
 
 
 def put(store, held: Snapshot) -> None:
@@ -192,30 +190,16 @@ def test_it_says_that_the_store_is_gone_and_goes_on_when_it_is_back(tmp_path):
 
 def test_a_terminal_shows_tables_that_change(store):
     bandit = filled(store)
-    ours, theirs = os.openpty()
-    termios.tcsetwinsize(theirs, (50, 140))
-    written = b""
-
-    def read() -> None:
-        nonlocal written
-        while True:
-            try:
-                part = os.read(ours, 65536)
-            except OSError:  # EIO: the other side is closed (Linux)
-                return
-            written += part
-
-    reader = threading.Thread(target=read)
-    with live(store, stdout=theirs, stdin=theirs) as process:
+    with (
+        watched_terminal(140) as (theirs, written),
+        live(store, stdout=theirs, stdin=theirs) as process,
+    ):
         os.close(theirs)
-        reader.start()
         wait_until(lambda: b"effective" in written, "no table")
         bandit.record("later", "a")
         wait_until(lambda: b"later" in written, "it did not change")
         process.terminate()
         _, err = process.communicate(timeout=20)
-    reader.join(20)
-    os.close(ours)
     assert (process.returncode, err) == (0, "")
 
 

@@ -25,14 +25,11 @@ from model_of_caps import CapModel
 from published import NOW, Home, snapshot, warm
 from servers import wait_until
 
+# Faults have tests of their own.
+pytestmark = pytest.mark.usefixtures("patient")
+
 DAY = 86_400
 ONCE_A_DAY = (FrequencyCap(),)
-
-
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy machine must not look like a slow server here; faults have tests of their own."""
-    monkeypatch.setattr("banditcore.serving.seen.LONGEST_ASK_S", 10.0)
 
 
 @pytest.fixture

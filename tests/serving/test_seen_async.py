@@ -10,14 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from banditcore.serving import FrequencyCap, Recommender
+from banditcore.serving import Recommender
 from banditcore.store import keys
 from banditcore.store.connect import Store, connect
 from proxy import proxy_before
-from published import NOW, snapshot, warm
+from published import NOW, capped, snapshot
 from servers import RunningServer, binaries, certificates, running_server, wait_until
-
-CAPS = (FrequencyCap(),)
 
 
 @pytest.fixture
@@ -26,19 +24,9 @@ def server() -> Iterator[RunningServer]:
         yield running
 
 
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("banditcore.serving.seen.LONGEST_ASK_S", 10.0)
-
-
-def serving(store: Store, **options: object) -> Recommender:
-    settings = {"caps": CAPS, "budget": 10.0, "max_age": 1e9, **options}
-    return warm(store, snapshot("IN"), **settings)
-
-
 def test_it_answers_as_without_a_loop(any_store: Store, patient: None) -> None:
     async def main() -> None:
-        async with serving(any_store) as r:
+        async with capped(any_store) as r:
             first = await r.recommend_async("IN", 10, user="u", now=NOW)
             assert first.arms == r.recommend("IN", 10, user="u", now=NOW).arms
             assert await r.mark_seen_async("u", first.arms, now=NOW)
@@ -56,12 +44,12 @@ def test_it_answers_as_without_a_loop(any_store: Store, patient: None) -> None:
 
 def test_many_at_once_each_get_their_own(server: RunningServer, patient: None) -> None:
     async def main(store: Store) -> None:
-        async with serving(store) as marking:
+        async with capped(store) as marking:
             stored = await asyncio.gather(
                 *(marking.mark_seen_async(f"u{i}", [f"IN:{i % 30}"], now=NOW) for i in range(300))
             )
             assert all(stored)
-        async with serving(store) as r:  # knows nothing but what the store has
+        async with capped(store) as r:  # knows nothing but what the store has
             answers = await asyncio.gather(
                 *(r.recommend_async("IN", 30, user=f"u{i}", now=NOW) for i in range(300))
             )
@@ -85,10 +73,10 @@ def test_one_recommender_serves_many_loops_and_threads(
                 wrong.append(answer)
 
     with connect(server.url) as store:
-        with serving(store) as marking:
+        with capped(store) as marking:
             for user in "01234567":
                 marking.mark_seen(user, [f"IN:{user}"], now=NOW)
-        with serving(store) as r:
+        with capped(store) as r:
             threads = [
                 threading.Thread(target=lambda user=user: asyncio.run(one(r, user)))
                 for user in "01234567"
@@ -122,10 +110,10 @@ def test_a_reply_after_cancelling_is_nobody_elses(server: RunningServer, patient
                 assert answer.degraded == ()
 
     with proxy_before(server.socket_path) as proxy, connect(proxy.url) as store:
-        with serving(store) as marking:
+        with capped(store) as marking:
             marking.mark_seen("late", ["IN:3"], now=NOW)
             marking.mark_seen("other", ["IN:5"], now=NOW)
-        with serving(store) as r:
+        with capped(store) as r:
             asyncio.run(main(r, keys.seen("home", "late").encode()))
 
 
@@ -141,10 +129,10 @@ def test_a_cancelled_mark_is_sent_all_the_same(server: RunningServer, patient: N
             await marking
 
     with proxy_before(server.socket_path) as proxy, connect(proxy.url) as store:
-        with serving(store) as r:
+        with capped(store) as r:
             asyncio.run(main(r))
             wait_until(lambda: r.seen_stats.unsent == 0, "it is not sent")
-        with serving(store) as other:
+        with capped(store) as other:
             assert "IN:3" not in other.recommend("IN", 30, user="u", now=NOW).arms
 
 
@@ -169,7 +157,7 @@ def test_a_server_that_hangs_does_not_block_the_loop(server: RunningServer) -> N
         assert not await r.mark_seen_async("u", ["IN:3"], now=NOW)
         server.process.send_signal(signal.SIGCONT)
 
-    with connect(server.url) as store, serving(store) as r:
+    with connect(server.url) as store, capped(store) as r:
         try:
             asyncio.run(main(r))
         finally:
@@ -185,9 +173,9 @@ def test_a_trickle_is_given_up(server: RunningServer, patient: None) -> None:
         assert r.seen_stats.failures == {"timeout": 1}
 
     with proxy_before(server.socket_path) as proxy, connect(proxy.url) as store:
-        with serving(store) as marking:
+        with capped(store) as marking:
             marking.mark_seen("u", [f"IN:{i}" for i in range(30)], now=NOW)
-        with serving(store, budget=0.3) as r:
+        with capped(store, budget=0.3) as r:
             asyncio.run(main(r))
 
 
@@ -198,7 +186,7 @@ def test_over_tls(patient: None) -> None:
         url = f"rediss://127.0.0.1:{secure.tls_port}?ssl_ca_certs={tls['tls-ca-cert-file']}"
 
         async def main(store: Store) -> None:
-            async with serving(store) as r:
+            async with capped(store) as r:
                 assert await r.mark_seen_async("u", ["IN:3"], now=NOW)
                 for _ in range(20):
                     answer = await r.recommend_async("IN", 30, user="u", now=NOW)
@@ -214,7 +202,7 @@ def test_closing_leaves_nothing(server: RunningServer, patient: None) -> None:
     with connect(server.url) as store:
 
         async def main() -> None:
-            r = serving(store)
+            r = capped(store)
             await asyncio.gather(
                 *(r.recommend_async("IN", user=f"u{i}", now=NOW) for i in range(50))
             )
@@ -235,7 +223,7 @@ def test_in_a_fastapi_service(server: RunningServer, patient: None) -> None:
 
     async def main(store: Store) -> None:
         app = fastapi.FastAPI()
-        async with serving(store) as r:
+        async with capped(store) as r:
 
             @app.get("/{user}")
             async def slate(user: str) -> dict[str, object]:

@@ -17,7 +17,7 @@ from banditcore.store.connect import Store, connect
 from banditcore.store.transport import Command
 from clusters import running_cluster
 from proxy import Proxy, proxy_before
-from published import NOW, snapshot, warm
+from published import NOW, capped, snapshot
 from servers import RunningServer, running_server, wait_until
 
 CAPS = (FrequencyCap(),)
@@ -30,17 +30,6 @@ def server(request: pytest.FixtureRequest) -> Iterator[RunningServer]:
     """One that a test may break."""
     with running_server(request.param, {"enable-debug-command": "yes"}) as running:
         yield running
-
-
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is not slow must not look so because the machine is busy."""
-    monkeypatch.setattr("banditcore.serving.seen.LONGEST_ASK_S", 10.0)
-
-
-def serving(store: Store, **options: object) -> Recommender:
-    settings = {"caps": CAPS, "budget": 10.0, "max_age": 1e9, **options}
-    return warm(store, snapshot("IN"), **settings)
 
 
 def failures(recommender: Recommender) -> dict[str, int]:
@@ -56,10 +45,10 @@ def test_a_reply_that_is_cut_off(server: RunningServer, patient: None) -> None:
     with (
         proxy_before(server.socket_path) as proxy,
         connect(proxy.url) as store,
-        serving(store) as r,
+        capped(store) as r,
     ):
         r.mark_seen("u", ["IN:3"], now=NOW)
-        with serving(store) as other:  # which has it from the store alone
+        with capped(store) as other:  # which has it from the store alone
             before = looked_up(proxy, "u")
             proxy.lose_next_reply(keys.seen("home", "u").encode())
             answer = other.recommend("IN", 30, user="u", now=NOW)
@@ -73,12 +62,12 @@ def test_a_reply_that_is_cut_off(server: RunningServer, patient: None) -> None:
 
 def test_a_reply_that_trickles_is_given_up(server: RunningServer) -> None:
     """Each byte comes in time, the whole would not."""
-    with connect(server.url) as direct, serving(direct) as r:
+    with connect(server.url) as direct, capped(direct) as r:
         wait_until(lambda: r.mark_seen("u", ["IN:3"], now=NOW), "the mark is not stored")
     with (
         proxy_before(server.socket_path) as proxy,
         connect(proxy.url) as store,
-        serving(store) as r,
+        capped(store) as r,
     ):
         proxy.trickle(0.004)
         answer = r.recommend("IN", 30, user="u", now=NOW)
@@ -90,10 +79,10 @@ def test_a_reply_that_trickles_is_given_up(server: RunningServer) -> None:
 def test_a_late_reply_is_nobody_elses(server: RunningServer, patient: None) -> None:
     released = threading.Event()
     with proxy_before(server.socket_path) as proxy, connect(proxy.url) as store:
-        with serving(store) as first:
+        with capped(store) as first:
             first.mark_seen("late", ["IN:3"], now=NOW)
             first.mark_seen("other", ["IN:5"], now=NOW)
-        with serving(store) as r:
+        with capped(store) as r:
             late = keys.seen("home", "late").encode()
             proxy.before_next_request(late, lambda: released.wait(20) and None)
             r._seen._ask_s = 0.05
@@ -113,7 +102,7 @@ def test_a_server_that_hangs_is_left_alone_and_found_again(server: RunningServer
     with (
         proxy_before(server.socket_path) as proxy,
         connect(proxy.url) as store,
-        serving(store) as r,
+        capped(store) as r,
     ):
         server.process.send_signal(signal.SIGSTOP)
         try:
@@ -134,7 +123,11 @@ def test_a_server_that_hangs_is_left_alone_and_found_again(server: RunningServer
 
 
 def test_a_server_that_dies_and_one_that_comes_in_its_place(patient: None) -> None:
-    with running_server("valkey") as server, connect(server.url) as store, serving(store) as r:
+    with (
+        running_server("valkey") as server,
+        connect(server.url) as store,
+        capped(store) as r,
+    ):
         r.mark_seen("u", ["IN:3"], now=NOW)
         server.process.kill()
         server.process.wait()
@@ -159,7 +152,7 @@ def test_a_server_that_dies_and_one_that_comes_in_its_place(patient: None) -> No
 
 @pytest.mark.parametrize("kind", ["hash", "other layout", "damaged", "endless"])
 def test_records_that_are_none(server: RunningServer, patient: None, kind: str) -> None:
-    with connect(server.url) as store, serving(store) as r:
+    with connect(server.url) as store, capped(store) as r:
         key, client = keys.seen("home", "u"), store.client
         if kind == "hash":
             client.hset(key, "a", "b")
@@ -179,7 +172,7 @@ def test_records_that_are_none(server: RunningServer, patient: None, kind: str) 
 
 
 def test_a_full_server_keeps_marks_waiting(server: RunningServer, patient: None) -> None:
-    with connect(server.url) as store, serving(store) as r:
+    with connect(server.url) as store, capped(store) as r:
         store.client.config_set("maxmemory", "1")
         assert not r.mark_seen("u", ["IN:3"], now=NOW)
         answer = r.recommend("IN", 30, user="u", now=NOW)
@@ -187,17 +180,17 @@ def test_a_full_server_keeps_marks_waiting(server: RunningServer, patient: None)
         assert "IN:3" not in answer.arms
         store.client.config_set("maxmemory", "0")
         wait_until(lambda: r.seen_stats.unsent == 0, "it is not sent")
-        with serving(store) as other:
+        with capped(store) as other:
             assert "IN:3" not in other.recommend("IN", 30, user="u", now=NOW).arms
 
 
 def test_functions_that_were_flushed_come_back(server: RunningServer, patient: None) -> None:
-    with connect(server.url) as store, serving(store) as r:
+    with connect(server.url) as store, capped(store) as r:
         store.client.function_flush()
         assert not r.mark_seen("u", ["IN:3"], now=NOW)
         wait_until(lambda: r.seen_stats.unsent == 0, "it is not sent")
         assert r.mark_seen("u", ["IN:4"], now=NOW)
-        with serving(store) as other:
+        with capped(store) as other:
             arms = other.recommend("IN", 30, user="u", now=NOW).arms
             assert {"IN:3", "IN:4"}.isdisjoint(arms)
 
@@ -205,17 +198,17 @@ def test_functions_that_were_flushed_come_back(server: RunningServer, patient: N
 def test_a_mark_whose_reply_is_lost_counts_once(server: RunningServer, patient: None) -> None:
     twice = (FrequencyCap(times=2),)
     with proxy_before(server.socket_path) as proxy, connect(proxy.url) as store:
-        with serving(store, caps=twice) as r:
+        with capped(store, caps=twice) as r:
             proxy.lose_next_reply(b"_mark")
             assert not r.mark_seen("u", ["IN:3"], now=NOW)
             wait_until(lambda: r.seen_stats.unsent == 0, "it is not sent")
             assert looked_up(proxy, "u") == 2  # sent twice
-        with serving(store, caps=twice) as other:
+        with capped(store, caps=twice) as other:
             assert "IN:3" in other.recommend("IN", 30, user="u", now=NOW).arms
 
 
 def test_a_server_that_is_busy(server: RunningServer) -> None:
-    with connect(server.url) as store, serving(store) as r:
+    with connect(server.url) as store, capped(store) as r:
         store.client.config_set("busy-reply-threshold", "1")
         loop = threading.Thread(target=_spin, args=(server.url,))
         loop.start()
@@ -238,7 +231,7 @@ def test_rights_that_are_taken_away_and_no_password_in_what_is_said(
         library.load(admin, seen_library.FILE)
         admin.client.execute_command("ACL", "SETUSER", "app", "on", f">{CANARY}", "~*", "+@all")
         url = f"unix://app:{CANARY}@{server.socket_path}"
-        with connect(url) as store, serving(store) as r:
+        with connect(url) as store, capped(store) as r:
             assert r.recommend("IN", user="u", now=NOW).degraded == ()
             admin.client.execute_command("ACL", "SETUSER", "app", "-getrange", "-fcall")
             for _ in range(2 * FAILURES):
@@ -252,12 +245,15 @@ def test_rights_that_are_taken_away_and_no_password_in_what_is_said(
 
 def test_the_least_rights_are_enough(server: RunningServer, patient: None) -> None:
     """As docs/operations.md has them."""
-    with connect(server.url) as admin, serving(admin):
+    with connect(server.url) as admin, capped(admin):
         rights = ["+info", "+getrange", "+smembers", "+fcall", "+function|load", "+set", "+time"]
         command = ("ACL", "SETUSER", "app", "on", f">{CANARY}", "~bc:*", *rights)
         admin.client.execute_command(*command)
         admin.client.function_flush()
-        with connect(f"unix://app:{CANARY}@{server.socket_path}") as store, serving(store) as r:
+        with (
+            connect(f"unix://app:{CANARY}@{server.socket_path}") as store,
+            capped(store) as r,
+        ):
             assert r.mark_seen("u", ["IN:3"], now=NOW)
             answer = r.recommend("IN", 30, user="u", now=NOW)
             assert (len(answer.arms), answer.degraded) == (29, ())
@@ -267,7 +263,7 @@ def test_no_user_no_look_up(server: RunningServer) -> None:
     with (
         proxy_before(server.socket_path) as proxy,
         connect(proxy.url) as store,
-        serving(store) as r,
+        capped(store) as r,
     ):
         before = proxy.requests(LOOK_UP)
         for _ in range(10):
@@ -276,7 +272,7 @@ def test_no_user_no_look_up(server: RunningServer) -> None:
 
 
 def test_answers_are_remembered_while_the_store_is_away(server: RunningServer) -> None:
-    with connect(server.url) as store, serving(store) as r:
+    with connect(server.url) as store, capped(store) as r:
         server.process.kill()
         server.process.wait()
         shown: set[str] = set()
@@ -326,7 +322,7 @@ def test_a_node_that_dies_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         running_cluster("valkey") as cluster,
         connect(cluster.url) as store,
-        serving(store, budget=2.0) as r,
+        capped(store, budget=2.0) as r,
     ):
 
         def marks(arm: str) -> bool:
@@ -347,7 +343,7 @@ def test_a_node_that_dies_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_key_that_is_elsewhere_is_looked_for_after_the_request(
     cluster_store: Store, patient: None
 ) -> None:
-    with serving(cluster_store) as r:
+    with capped(cluster_store) as r:
         assert r.mark_seen("u", ["IN:3"], now=NOW)
         slot = key_slot(keys.seen("home", "u").encode())
         slots = cluster_store.client.nodes_manager.slots_cache

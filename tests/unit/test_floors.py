@@ -18,10 +18,21 @@ SOURCES = Path(banditcore.__file__).parent
 # Within a floor a module may import those that stand before it.
 FLOORS = (
     ("errors",),
-    ("identifiers", "segments", "arrays", "seeds", "threads", "crc", "events", "metrics"),
+    (
+        "identifiers",
+        "segments",
+        "arrays",
+        "seeds",
+        "threads",
+        "crc",
+        "events",
+        "metrics",
+        "guarded_metrics",
+    ),
     (
         "counts",
         "grouping",
+        "event_sections",
         "event_format",
         "logs.lines",
         "logs.columns",
@@ -51,11 +62,6 @@ FLOORS = (
         "store.url",
         "store.keys",
         "store.retrying",
-        "store.resp",
-        "store.line",
-        "store.breaker",
-        "store.lines",
-        "store.seen_record",
         "store.translation",
         "store.transport",
         "store.deferred",
@@ -69,31 +75,36 @@ FLOORS = (
         "store.embedded_connection",
         "store.connect",
         "store",
-        "store.places",
-        "store.deadline_client",
         "store.seals",
         "store.library",
-        "store.stream_library",
         "store.maintenance_library",
-        "store.seen_library",
+        "store.stream_library",
         "store.settings",
         "store.index",
-        "store.checkpoints",
-        "store.stream_checkpoints",
-        "store.presence",
-        "store.streams",
-        "store.stream_reading",
-        "store.partitions",
-        "store.dead_letters",
-        "store.consumer_group",
-        "store.leases",
-        "store.publish",
         "store.registry",
         "store.version",
         "store.view",
         "store.reading",
         "store.updates",
         "store.statistics",
+        "store.checkpoints",
+        "store.publish",
+        "store.streams",
+        "store.stream_reading",
+        "store.partitions",
+        "store.dead_letters",
+        "store.consumer_group",
+        "store.leases",
+        "store.stream_checkpoints",
+        "store.presence",
+        "store.resp",
+        "store.line",
+        "store.breaker",
+        "store.lines",
+        "store.places",
+        "store.deadline_client",
+        "store.seen_record",
+        "store.seen_library",
         "store.keyspace",
         "store.dump",
         "store.stream_removal",
@@ -116,8 +127,10 @@ FLOORS = (
         "ingest_delivery",
         "ingest_report",
         "ingest_owned",
+        "meanwhile",
         "notices",
         "ingest_worker",
+        "ingest_metering",
         "refresh.report",
         "refresh.memory",
         "refresh.counting",
@@ -126,16 +139,15 @@ FLOORS = (
         "refresh.job",
         "refresh.companion",
         "refresh",
+        "refresh_metering",
         "_user_keys",
+        "_answer",
         "serving.arguments",
         "serving.chance",
         "serving.draws",
         "serving.bank",
         "serving.live",
-        "ingest_metering",
-        "refresh_metering",
         "serving.rung",
-        "_answer",
         "serving.recommendation",
         "serving.recommendations",
         "serving.batch",
@@ -194,6 +206,7 @@ FLOORS = (
         "cli.selection",
         "cli.stopping",
         "cli.metrics",
+        "cli.crew",
         "cli.bench",
         "cli.demo",
         "cli.follow",
@@ -349,10 +362,44 @@ def test_what_is_allowed_is_not_complained_about() -> None:
     assert violations("slate_format", "import msgpack") == []
 
 
-def test_contributing_names_every_file() -> None:
+def listed() -> list[str]:
+    """Return the files of the package that CONTRIBUTING.md lists, from top to bottom."""
     guide = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text("utf-8")
-    named = set(re.findall(r"[\w.]+\.(?:py|lua|h)\b", guide.split("```")[1]))
-    files = {path for path in SOURCES.rglob("*") if path.suffix in {".py", ".lua", ".h"}}
-    # The commands are named by what they have in common.
-    assert {path.name for path in files if path.parent.name != "cli"} - named == set()
-    assert named - {path.name for path in files} == {"conftest.py", "quickstart.py"}
+    tree = guide.split("```")[1].partition("src/banditcore/\n")[2].partition("\ntests/\n")[0]
+    paths: list[str] = []
+    folders: list[str] = []
+    for line in tree.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2 - 1
+        names = re.match(r"[^\s,]+(?:, [^\s,]+)*", line.strip())
+        assert names is not None, line
+        first, *rest = names[0].split(", ")
+        if first.endswith("/"):
+            folders[depth:] = [first]
+            continue
+        folder, stem = "".join(folders[:depth]), first.rpartition(".")[0]
+        paths.append(folder + first)
+        paths += [folder + (stem + name if name.startswith(".") else name) for name in rest]
+    return paths
+
+
+def test_contributing_lists_every_file_once() -> None:
+    paths = [path for path in listed() if "*" not in path]
+    assert sorted(set(paths)) == sorted(paths)
+    files = {path.relative_to(SOURCES).as_posix() for path in SOURCES.rglob("*") if path.is_file()}
+    assert set(paths) <= files
+    # What is compiled is named by families, the commands by what they have in common.
+    needed = {path for path in files if path.endswith((".py", ".lua", ".h"))}
+    missing = needed - set(paths)
+    assert {path for path in missing if not path.startswith("cli/")} == {
+        path for path in needed if path.endswith("/__init__.py") and not path.startswith("cli/")
+    }
+
+
+def test_contributing_lists_modules_as_they_stand_on_the_floors() -> None:
+    placed = [
+        module
+        for path in listed()
+        if path.endswith(".py")
+        and (module := path.removesuffix(".py").replace("/", ".")) not in {"__init__", "__main__"}
+    ]
+    assert placed == sorted(placed, key=ORDER.__getitem__)

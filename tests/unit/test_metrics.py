@@ -5,14 +5,13 @@ import logging
 import pytest
 
 from banditcore.errors import InvalidTypeError, InvalidValueError
+from banditcore.guarded_metrics import GuardedMetrics, guarded
 from banditcore.metrics import (
     BaseMetrics,
-    GuardedMetrics,
     Metrics,
     MetricsLimits,
     PartitionState,
     SnapshotState,
-    guarded,
 )
 from metered import Told
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import queue
 import threading
-import time
+from collections.abc import Collection
+from functools import partial
 
 from banditcore.bandit import Bandit
+from banditcore.cli.crew import Crew, Tell
 from banditcore.cli.metrics import serve
 from banditcore.cli.output import Output, plain
 from banditcore.cli.selection import existing_bandit, existing_segment
@@ -22,8 +23,6 @@ from banditcore.store.connect import Store, connect
 
 __all__ = ["accompany", "sentence"]
 
-_LOOK_EVERY_S, _LISTEN_EVERY_S = 2.0, 0.1
-
 
 def accompany(arguments: argparse.Namespace, output: Output, executor: Executors | None) -> int:
     """Refresh until SIGTERM or SIGINT; a second one ends the process at once."""
@@ -36,16 +35,9 @@ def accompany(arguments: argparse.Namespace, output: Output, executor: Executors
             existing_bandit(store, name)
             for path in arguments.segment or ():
                 existing_segment(Bandit(name, store), path)
-        crew = _Crew(store, arguments, executor, output, stop, metrics=metrics)
-        try:
-            while not stop.is_set():
-                crew.hire()
-                crew.pass_on()
-                stop.wait(_LISTEN_EVERY_S)
-        finally:
-            crew.dismiss()
-            crew.pass_on()
-        crew.check()
+        refreshing = _Refresh(store, arguments, executor, stop, metrics=metrics)
+        crew = Crew("refresh", refreshing.bandits, refreshing.work, stop)
+        crew.run(partial(_show, output), output.warn)
     return 0
 
 
@@ -59,15 +51,14 @@ def sentence(name: str, report: RefreshReport) -> str:
     )
 
 
-class _Crew:
-    """A refresher for each bandit, in a thread of its own."""
+class _Refresh:
+    """What the refreshers of a command have in common."""
 
     def __init__(
         self,
         store: Store,
         arguments: argparse.Namespace,
         executor: Executors | None,
-        output: Output,
         stop: threading.Event,
         *,
         metrics: Metrics | None,
@@ -75,61 +66,11 @@ class _Crew:
         self._store = store
         self._arguments = arguments
         self._executor = executor
-        self._output = output
         self._stop = stop
         self._metrics = metrics
-        self._threads: dict[str, threading.Thread] = {}
-        self._news: queue.SimpleQueue[tuple[str, RefreshReport | str]] = queue.SimpleQueue()
-        self._failures: list[BaseException] = []
-        self._next_look = 0.0
 
-    def hire(self) -> None:
-        """Start a refresher for each bandit that has none yet."""
-        if time.monotonic() < self._next_look:
-            return
-        self._next_look = time.monotonic() + _LOOK_EVERY_S
-        for name in self._bandits():
-            if name not in self._threads:
-                thread = threading.Thread(
-                    target=self._work, args=(name,), name=f"banditcore-refresh {name!r}"
-                )
-                thread.start()
-                self._threads[name] = thread
-
-    def dismiss(self) -> None:
-        """Wait until every refresher has begun its last segment and given up its lease."""
-        self._stop.set()
-        for thread in self._threads.values():
-            thread.join()
-
-    def check(self) -> None:
-        """Raise what ended a refresher, if anything but a signal did."""
-        if self._failures:
-            raise self._failures[0]
-
-    def pass_on(self) -> None:
-        """Show what refreshers said since the last time."""
-        while not self._news.empty():
-            name, news = self._news.get()
-            if isinstance(news, str):
-                self._output.warn(f"{plain(name)}: {plain(news)}")
-                continue
-            self._output.json_line(
-                {
-                    "bandit": name,
-                    "published": len(news.published),
-                    "unchanged": len(news.unchanged),
-                    "superseded": len(news.superseded),
-                    "failed": news.failed,
-                    "seconds": news.seconds,
-                }
-            )
-            self._output.line(sentence(name, news))
-            self._output.flush()
-            for segment, reason in news.failed.items():
-                self._output.warn(f"{plain(name)}/{plain(segment)}: {plain(reason)}")
-
-    def _bandits(self) -> list[str]:
+    def bandits(self, _served: Collection[str]) -> list[str]:
+        """Return the bandits that need a refresher."""
         if self._arguments.bandit:
             return list(self._arguments.bandit)
         try:
@@ -137,26 +78,40 @@ class _Crew:
         except StoreUnavailableError:
             return []  # refreshers wait for it and say so; new bandits are found later
 
-    def _work(self, name: str) -> None:
+    def work(self, name: str, tell: Tell[RefreshReport]) -> None:
+        """Refresh a bandit until the command is stopped."""
         arguments = self._arguments
         meter = None if self._metrics is None else RefreshMeter(self._metrics, name)
 
         def pass_on(report: RefreshReport) -> None:
-            self._news.put((name, report))
+            tell(report)
             if meter is not None:
                 meter(report)
 
-        try:
-            Refresher(
-                Bandit(name, self._store, prior=arguments.prior),
-                every=arguments.every,
-                segments=arguments.segment,
-                depth=arguments.depth,
-                slates=arguments.slates,
-                executor=self._executor,
-                on_report=pass_on,
-                on_notice=lambda text: self._news.put((name, text)),
-            ).run(self._stop)
-        except BaseException as error:  # noqa: BLE001  # raised again by `check`, in the main thread
-            self._failures.append(error)
-            self._stop.set()
+        Refresher(
+            Bandit(name, self._store, prior=arguments.prior),
+            every=arguments.every,
+            segments=arguments.segment,
+            depth=arguments.depth,
+            slates=arguments.slates,
+            executor=self._executor,
+            on_report=pass_on,
+            on_notice=tell,
+        ).run(self._stop)
+
+
+def _show(output: Output, name: str, report: RefreshReport) -> None:
+    output.json_line(
+        {
+            "bandit": name,
+            "published": len(report.published),
+            "unchanged": len(report.unchanged),
+            "superseded": len(report.superseded),
+            "failed": report.failed,
+            "seconds": report.seconds,
+        }
+    )
+    output.line(sentence(name, report))
+    output.flush()
+    for segment, reason in report.failed.items():
+        output.warn(f"{plain(name)}/{plain(segment)}: {plain(reason)}")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
-import queue
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import asdict
 
 from banditcore.bandit import Bandit
+from banditcore.cli.crew import Crew, Tell
 from banditcore.cli.metrics import serve
 from banditcore.cli.output import Change, Output, age, plain
 from banditcore.cli.selection import check_half_life
@@ -35,7 +34,6 @@ _RETRY_FOR = dt.timedelta(seconds=1)
 """Short, so that a stop is heard during an outage: the worker itself goes on for ever."""
 
 _REPORT_EVERY = dt.timedelta(seconds=5)
-_LOOK_EVERY_S, _LISTEN_EVERY_S = 2.0, 0.1
 _COLUMNS = (
     "bandit",
     "partition",
@@ -61,17 +59,10 @@ def follow(arguments: argparse.Namespace, output: Output) -> int:
             check_half_life(bandit, arguments.half_life)
             _check_partitions(bandit, arguments.partitions)
             _source(bandit, arguments).close()  # complains of what it cannot use
-        every = arguments.report_every or _REPORT_EVERY
-        crew = _Crew(store, arguments, every.total_seconds(), output, stop, metrics=metrics)
+        ingest = _Ingest(store, arguments, output, stop, metrics=metrics)
+        crew = Crew("ingest", ingest.bandits, ingest.work, stop)
         with output.changing_table("events of streams", _COLUMNS) as change:
-            display = _Display(output, change)
-            while not stop.is_set():
-                crew.hire()
-                crew.pass_on(display.show)
-                stop.wait(_LISTEN_EVERY_S)
-            crew.dismiss()
-            crew.pass_on(display.show)
-        crew.check()
+            crew.run(_Display(output, change).show, output.warn)
     return 0
 
 
@@ -97,105 +88,67 @@ def _check_partitions(bandit: Bandit, wanted: list[int] | None) -> None:
         raise InvalidValueError(describe("--partitions", missing, remedy))
 
 
-class _Crew:
-    """A worker for each bandit, in a thread of its own."""
+class _Ingest:
+    """What the workers of a command have in common."""
 
     def __init__(
         self,
         store: Store,
         arguments: argparse.Namespace,
-        report_every_s: float,
         output: Output,
         stop: threading.Event,
         *,
         metrics: Metrics | None,
     ) -> None:
-        self._report_every_s = report_every_s
         self._store = store
         self._arguments = arguments
         self._output = output
         self._stop = stop
         self._metrics = metrics
-        self._threads: dict[str, threading.Thread] = {}
-        self._news: queue.SimpleQueue[tuple[str, WorkerReport | str]] = queue.SimpleQueue()
-        self._failures: list[BaseException] = []
-        self._next_look = 0.0
         self._said_nobody = False
 
-    def hire(self) -> None:
-        """Start a worker for each bandit that has none yet."""
-        if time.monotonic() < self._next_look:
-            return
-        self._next_look = time.monotonic() + _LOOK_EVERY_S
-        names = self._bandits()
-        if not names and not self._said_nobody:
-            self._said_nobody = True
-            self._output.warn("no bandit has events to apply yet: waiting for the first producer")
-        for name in names:
-            if name not in self._threads:
-                thread = threading.Thread(target=self._work, args=(name,), name=f"ingest {name!r}")
-                thread.start()
-                self._threads[name] = thread
-
-    def dismiss(self) -> None:
-        """Wait until every worker has finished its batch and given up what it owns."""
-        self._stop.set()
-        for thread in self._threads.values():
-            thread.join()
-
-    def check(self) -> None:
-        """Raise what ended a worker, if anything but a signal did."""
-        if self._failures:
-            raise self._failures[0]
-
-    def pass_on(self, show: Callable[[str, WorkerReport], None]) -> None:
-        """Show what workers said since the last time."""
-        while not self._news.empty():
-            name, news = self._news.get()
-            if isinstance(news, str):
-                self._output.warn(f"{plain(name)}: {plain(news)}")
-            else:
-                show(name, news)
-
-    def _bandits(self) -> list[str]:
+    def bandits(self, served: Collection[str]) -> list[str]:
+        """Return the bandits that need a worker; those that have one still do."""
         if self._arguments.bandit is not None:
             return [self._arguments.bandit]
         try:
-            return [
+            names = [
                 name
                 for name in index.bandits(self._store)
-                if name in self._threads or partitions.load(self._store, name) is not None
+                if name in served or partitions.load(self._store, name) is not None
             ]
         except StoreUnavailableError:
-            return []  # the workers wait for it and say so; new bandits are found later
+            names = []  # the workers wait for it and say so; new bandits are found later
+        if not names and not self._said_nobody:
+            self._said_nobody = True
+            self._output.warn("no bandit has events to apply yet: waiting for the first producer")
+        return names
 
-    def _work(self, name: str) -> None:
+    def work(self, name: str, tell: Tell[WorkerReport]) -> None:
+        """Apply the events of a bandit until the command is stopped."""
         arguments = self._arguments
         meter = None if self._metrics is None else IngestMeter(self._metrics, name)
 
         def pass_on(report: WorkerReport) -> None:
-            self._news.put((name, report))
+            tell(report)
             if meter is not None:
                 meter(report)
 
+        every = arguments.report_every or _REPORT_EVERY
+        bandit = Bandit(name, self._store, half_life=arguments.half_life, retry_for=_RETRY_FOR)
+        source = _source(bandit, arguments)
         try:
-            bandit = Bandit(name, self._store, half_life=arguments.half_life, retry_for=_RETRY_FOR)
-            source = _source(bandit, arguments)
-            try:
-                IngestWorker(
-                    bandit,
-                    source,
-                    partitions=arguments.partitions,
-                    batch_size=arguments.batch_size,
-                    report_every_s=self._report_every_s,
-                    on_report=pass_on,
-                    on_notice=lambda text: self._news.put((name, text)),
-                ).run(self._stop)
-            finally:
-                source.close()
-        except BaseException as error:  # noqa: BLE001  # raised again by `check`, in the main thread
-            self._failures.append(error)
-            self._stop.set()
+            IngestWorker(
+                bandit,
+                source,
+                partitions=arguments.partitions,
+                batch_size=arguments.batch_size,
+                report_every_s=every.total_seconds(),
+                on_report=pass_on,
+                on_notice=tell,
+            ).run(self._stop)
+        finally:
+            source.close()
 
 
 class _Display:

@@ -6,8 +6,7 @@ import datetime as dt
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 from banditcore.arrays import positive_int
 from banditcore.errors import (
@@ -19,6 +18,7 @@ from banditcore.errors import (
     StoreUnfitError,
     describe,
 )
+from banditcore.meanwhile import meanwhile
 from banditcore.refresh.counting import RefreshableBandit
 from banditcore.refresh.drawing import Executors
 from banditcore.refresh.job import refresh
@@ -124,7 +124,9 @@ class Refresher:
         Outages of the store are waited out, however long they last.
         """
         pause_s, outage = _FIRST_PAUSE_S, False
-        with self._renewing():
+        renewed_s = self._lease.ttl_s / _RENEWALS
+        # A refresh, and the time between two, may last longer than the lease.
+        with meanwhile(self._renew, renewed_s, "banditcore-refresh-lease"):
             try:
                 while not stop.is_set():
                     began = time.monotonic()
@@ -200,25 +202,11 @@ class Refresher:
         period_s = self._every_s * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
         return max(period_s - took_s, 0.0)
 
-    @contextmanager
-    def _renewing(self) -> Iterator[None]:
-        """Renew the lease from a thread: a refresh, and the time between two, may last longer."""
-        ended = threading.Event()
-
-        def renew() -> None:
-            while not ended.wait(self._lease.ttl_s / _RENEWALS):
-                with self._lock:
-                    try:
-                        self._lease.renew()
-                    except StoreError:
-                        # The next step meets the same error, and tells of it; or the lease runs
-                        # out, and whoever is first becomes the next one.
-                        continue
-
-        thread = threading.Thread(target=renew, name="banditcore-refresh-lease", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
+    def _renew(self) -> None:
+        with self._lock:
+            try:
+                self._lease.renew()
+            except StoreError:
+                # The next step meets the same error, and tells of it; or the lease runs out, and
+                # whoever is first becomes the next one.
+                return

@@ -14,7 +14,8 @@ from dataclasses import replace
 from typing import Protocol
 
 from banditcore.exploration import ExplorationWatch
-from banditcore.metrics import OTHERS, Metrics, SnapshotState, guarded
+from banditcore.guarded_metrics import guarded
+from banditcore.metrics import OTHERS, Metrics, SnapshotState
 from banditcore.serving.loader import SnapshotLoader
 from banditcore.serving.recommendation import DEFAULT_SOURCE
 from banditcore.serving.rung import Rung
