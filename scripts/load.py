@@ -26,10 +26,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from load_faults import STAGES, Fault, Stage
+from load_faults import Fault, Stage
 from load_hiccups import Hiccups, watched_machine
 from load_report import Measured, Report
 from load_stage import Settings, wait_for_recovery
+from load_stages import STAGES
 from load_starts import cold_starts
 
 _SETTLING_S = 1.0
