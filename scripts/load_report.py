@@ -55,9 +55,7 @@ class Report:
     def head(self) -> None:
         """Print what the columns are."""
         print("times in ms; service: from the call on; intended: from when the request was due;")
-        print(
-            "idle: the most that a thread of the service, and a process, overslept that only sleep"
-        )
+        print("idle: how long a thread of the service, and a process, overslept that only sleep")
         service = ("p50", "p99", "p99.9", "max")
         _print(
             "fault", "requests", "samples", *service, *service, "ours", "idle", *_LABELS, "errors"
