@@ -8,8 +8,9 @@ slow, replies lost, failovers, slots that move, blobs damaged, publishers killed
 
 Every answer is checked: it was given without an exception, has k distinct arms that are neither
 excluded nor seen by the user, comes from the segment or one above it; it is labelled if it is too
-old, and its age is true. No request may take longer than the budget, less the time that processes
-had to wait meanwhile which do nothing but sleep: what the machine does to those is not ours.
+old, and its age is true. No request may take longer than the budget, less what the machine kept
+it waiting: processes that only sleep show that, and a thread of the service that only sleeps, for
+as long as it is not let run though no other thread of its process has a processor either.
 
 Usage: load.py [--seconds 20] [--rate 1000] [--seed N] [--faults NAME,NAME] [--starts]
 Exit code 0 when no promise was broken.
@@ -26,10 +27,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from load_faults import STAGES, Fault, Stage
+from load_faults import Fault, Stage
 from load_hiccups import Hiccups, watched_machine
 from load_report import Measured, Report
 from load_stage import Settings, wait_for_recovery
+from load_stages import STAGES
 from load_starts import cold_starts
 
 _SETTLING_S = 1.0

@@ -1,4 +1,4 @@
-"""The faults that `load.py` makes, one after the other, and the servers that it makes them on.
+"""The faults that `load.py` makes on one server, and on the connections to it.
 
 Each fault is a function of the stage and of the seconds it has: it does harm for about half of them
 and heals what it did. What then is left to recover from is waited for by the caller.
@@ -10,25 +10,22 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import redis
 from load_requests import LEAVES, NAME
-from load_stage import Process, Service, Settings, accompanied, prepare
-from redis.crc import key_slot
+from load_stage import Process, Service, Settings
 
 import banditcore as bc
 from banditcore.slate_format import encode
 from banditcore.slates import Snapshot
 from banditcore.store import index, keys
 from banditcore.store.publish import publish
-from clusters import Cluster, running_cluster
+from clusters import Cluster
 from faults.server import MortalServer
-from proxy import Proxy, proxy_before
+from proxy import Proxy
 from published import snapshot
-from sentinels import Watched, watched_servers
-from servers import wait_until
+from sentinels import Watched
 
 LOADING_KEYS = 5_000
 CROWD = 2_000
@@ -105,7 +102,7 @@ def loading(stage: Stage, seconds: float) -> None:
 
 def flushed(stage: Stage, seconds: float) -> None:
     """Take the server's functions away, again and again."""
-    for _ in _while(seconds / 2, every=0.1):
+    for _ in repeating(seconds / 2, every=0.1):
         _server(stage).admin.function_flush()
         _server(stage).admin.script_flush()
 
@@ -128,7 +125,7 @@ def no_disk(stage: Stage, seconds: float) -> None:
 
 def corrupt(stage: Stage, seconds: float) -> None:
     """Damage published blobs, again and again; the publisher is to replace them."""
-    for _ in _while(seconds / 2, every=0.1):
+    for _ in repeating(seconds / 2, every=0.1):
         damage(_server(stage).admin, stage.dice)
 
 
@@ -150,7 +147,7 @@ def damage(admin: redis.Redis, dice: random.Random) -> None:
 
 def publisher_killed(stage: Stage, seconds: float) -> None:
     """Kill the process that publishes, and start it again."""
-    for _ in _while(seconds / 2, every=0.7):
+    for _ in repeating(seconds / 2, every=0.7):
         stage.publisher.kill()
         stage.publisher.start()
         time.sleep(stage.dice.random())
@@ -224,7 +221,7 @@ def trickling(stage: Stage, seconds: float) -> None:
 def lost_replies(stage: Stage, seconds: float) -> None:
     """Let requests be executed whose replies are lost, or cut them on their way."""
     proxy = _proxy(stage)
-    for _ in _while(seconds / 2, every=0.02):
+    for _ in repeating(seconds / 2, every=0.02):
         word = stage.dice.choice((b"GETRANGE", b"FCALL", b"GET"))
         if stage.dice.random() < 0.5:
             proxy.lose_next_reply(word)
@@ -233,67 +230,8 @@ def lost_replies(stage: Stage, seconds: float) -> None:
     proxy.heal()
 
 
-# On sentinels and on a cluster.
-
-
-def failover(stage: Stage, seconds: float) -> None:
-    """Stop the primary until sentinels have made its replica one; it returns as a replica."""
-    watched = stage.watched
-    assert watched is not None
-    wait_until(watched.is_healthy, "the sentinels are not well")
-    before = watched.primary()
-    server = next(each for each in watched.servers if each.port == before)
-    server.process.send_signal(19)
-    begun = time.monotonic()
-    wait_until(lambda: watched.primary() not in {before, None}, "nobody takes over")
-    time.sleep(max(0.0, seconds / 2 - (time.monotonic() - begun)))
-    server.process.send_signal(18)
-
-
-def node_killed(stage: Stage, seconds: float) -> None:
-    """Kill a primary of the cluster, whose replica takes over; it returns as a replica."""
-    cluster = _cluster(stage)
-    node = cluster.owner(key_slot(keys.of_segment(NAME, LEAVES[0]).blob.encode()))
-    node.kill()
-    begun = time.monotonic()
-    wait_until(lambda: len(cluster.primaries()) == 3, "nobody takes over")
-    time.sleep(max(0.0, seconds / 2 - (time.monotonic() - begun)))
-    node.start()
-    wait_until(cluster.is_healthy, "the cluster does not heal")
-
-
-def node_hung(stage: Stage, seconds: float) -> None:
-    """Stop a primary of the cluster for less time than it takes to be replaced, and for more."""
-    cluster = _cluster(stage)
-    for away in (1.0, seconds / 2):
-        node = stage.dice.choice(cluster.primaries())
-        node.stop()
-        time.sleep(away)
-        node.resume()
-        wait_until(cluster.is_healthy, "the cluster does not heal")
-
-
-def slots_moved(stage: Stage, seconds: float) -> None:
-    """Move the slots of segments and of users from primary to primary."""
-    cluster = _cluster(stage)
-    users = [keys.seen(NAME, f"u{i}") for i in range(20)]
-    blobs = [keys.of_segment(NAME, segment).blob for segment in LEAVES]
-    for _ in _while(seconds / 2, every=0.05):
-        slot = key_slot(stage.dice.choice(users + 4 * blobs).encode())
-        target = stage.dice.choice(cluster.primaries())
-        if cluster.owner(slot) is target:
-            continue
-        source = cluster.begin_move(slot, target)
-        time.sleep(0.2 * stage.dice.random())
-        cluster.end_move(slot, source, target)
-
-
-def _cluster(stage: Stage) -> Cluster:
-    assert stage.cluster is not None
-    return stage.cluster
-
-
-def _while(seconds: float, *, every: float) -> Iterator[None]:
+def repeating(seconds: float, *, every: float) -> Iterator[None]:
+    """Yield again and again, with a pause after each time, for so many seconds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         yield
@@ -319,68 +257,3 @@ PROXY_FAULTS: dict[str, Fault] = {
     "trickling": trickling,
     "lost replies": lost_replies,
 }
-SENTINEL_FAULTS: dict[str, Fault] = {"failover": failover}
-CLUSTER_FAULTS: dict[str, Fault] = {
-    "slots move": slots_moved,
-    "primary killed": node_killed,
-    "primary hung": node_hung,
-}
-
-
-@contextmanager
-def server_stage(settings: Settings) -> Iterator[Stage]:
-    """Start a server and a load on it."""
-    with closing(MortalServer(settings.kind)) as server, _loaded(settings, server.url) as stage:
-        stage.server = server
-        yield stage
-
-
-@contextmanager
-def proxy_stage(settings: Settings) -> Iterator[Stage]:
-    """Start a server and a load on it, of which the service alone goes through a proxy."""
-    with (
-        closing(MortalServer(settings.kind)) as server,
-        proxy_before(server.path) as proxy,
-        _loaded(settings, server.url, through=proxy.url) as stage,
-    ):
-        stage.server, stage.proxy = server, proxy
-        yield stage
-
-
-@contextmanager
-def sentinel_stage(settings: Settings) -> Iterator[Stage]:
-    """Start a primary with a replica, sentinels, and a load on them."""
-    with watched_servers(settings.kind) as watched, _loaded(settings, watched.url) as stage:
-        stage.watched = watched
-        yield stage
-
-
-@contextmanager
-def cluster_stage(settings: Settings) -> Iterator[Stage]:
-    """Start a cluster and a load on it."""
-    options = {"appendonly": "yes", "appendfsync": "everysec"}
-    with running_cluster(settings.kind, options) as cluster, _loaded(settings, cluster.url) as it:
-        it.cluster = cluster
-        yield it
-
-
-@contextmanager
-def _loaded(settings: Settings, url: str, through: str | None = None) -> Iterator[Stage]:
-    prepare(settings, url)
-    with accompanied(settings, url) as publisher:
-        service = Service(settings, through or url)
-        try:
-            yield Stage(settings, service, publisher, random.Random(settings.seed), url)  # noqa: S311
-            left = service.end()
-            if left["threads"] or left["files"]:
-                raise RuntimeError(f"the service left behind {left}")
-        finally:
-            service.kill()
-
-
-STAGES = (
-    (server_stage, SERVER_FAULTS),
-    (proxy_stage, PROXY_FAULTS),
-    (sentinel_stage, SENTINEL_FAULTS),
-    (cluster_stage, CLUSTER_FAULTS),
-)

@@ -1,7 +1,8 @@
 """How long this machine lets a process wait that only sleeps: one such process for each processor.
 
-What it oversleeps is the machine's, whoever else uses it. A request that took too long is held
-against the library less what an idle process overslept meanwhile.
+What it oversleeps is the machine's, whoever else uses it. `load_tally.Stall` is the other half:
+what the machine does to a process of which one thread holds the interpreter's lock and is not let
+run.
 """
 
 from __future__ import annotations

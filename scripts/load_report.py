@@ -55,7 +55,7 @@ class Report:
     def head(self) -> None:
         """Print what the columns are."""
         print("times in ms; service: from the call on; intended: from when the request was due;")
-        print("idle: the most that this process, and a process that only slept, overslept")
+        print("idle: how long a thread of the service, and a process, overslept that only sleep")
         service = ("p50", "p99", "p99.9", "max")
         _print(
             "fault", "requests", "samples", *service, *service, "ours", "idle", *_LABELS, "errors"
@@ -98,7 +98,7 @@ class Report:
                 f"{tally.samples:,}",
                 *percentiles(tally.service),
                 *percentiles(tally.intended),
-                f"{1e3 * phase.hiccup_s:.1f}",
+                f"{1e3 * phase.longest_stall_s:.1f}",
                 f"{1e3 * idle_s:.1f}",
                 *(str(tally.labels[label] or "") for label in _LABELS),
                 str(tally.exceptions.total()),
@@ -106,14 +106,17 @@ class Report:
             name = ""
 
     def _judge_slow(self, measured: Measured) -> None:
-        """Hold every request to the budget, less what idle processes had to wait meanwhile."""
+        """Hold every request to the budget, less what the machine let this process wait."""
         over = [slow for slow in measured.phase.slow if slow.end - slow.begin > self._budget]
         for slow in over:
             took = slow.end - slow.begin
-            machine = self._hiccups.within(slow.begin, slow.end)
+            idle = self._hiccups.within(slow.begin, slow.end)
+            ours = sum(each.waited(slow.begin, slow.end) for each in measured.phase.stalls)
+            machine = max(idle, ours)
             words = (
                 f"{measured.fault}, {slow.kind}: {1e3 * took:.0f} ms, {1e3 * slow.processor_s:.1f} "
-                f"of them on a processor; idle processes waited {1e3 * machine:.0f} ms meanwhile"
+                f"of them on a processor; meanwhile idle processes waited {1e3 * idle:.0f} ms, and "
+                f"this one {1e3 * ours:.0f} ms without a processor"
             )
             if took - machine > self._budget and self._strict:
                 self.accuse(words)

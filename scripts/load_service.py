@@ -26,11 +26,12 @@ from pathlib import Path
 from typing import Any
 
 from load_requests import DEFAULT, KINDS, LEAVES, NAME, UNKNOWN, Judge, Request, requests
-from load_tally import Phase, Slow, Tally
+from load_tally import Phase, Slow, Stall, Tally
 
 import banditcore as bc
 
 _BEAT_S = 0.002
+_LEAST_STALL_S = 0.003
 _TAKEN_UP_S = 10.0
 _LEAP_S = 1800.0
 
@@ -68,7 +69,7 @@ class Generator:
         self._phases = [_new_phase() for _ in range(options.threads)]
         self._counting = [threading.Lock() for _ in range(options.threads)]
         self._stop = threading.Event()
-        self._hiccup_s = 0.0
+        self._stalls: list[Stall] = []
         self._threads = [
             threading.Thread(target=self._work, args=(number,), name=f"load-{number}", daemon=True)
             for number in range(options.threads)
@@ -80,7 +81,7 @@ class Generator:
     def phase(self) -> Phase:
         """Return what happened since the last time, and begin anew."""
         total = Phase()
-        total.hiccup_s, self._hiccup_s = self._hiccup_s, 0.0
+        total.stalls, self._stalls = self._stalls, []
         for number in range(len(self._phases)):
             with self._counting[number]:
                 old, self._phases[number] = self._phases[number], _new_phase()
@@ -95,9 +96,12 @@ class Generator:
 
     def _idle(self) -> None:
         while not self._stop.is_set():
-            begun = time.perf_counter()
+            processor, begun = time.process_time(), time.perf_counter()
             time.sleep(_BEAT_S)
-            self._hiccup_s = max(self._hiccup_s, time.perf_counter() - begun - _BEAT_S)
+            ended = time.perf_counter()
+            if ended - begun > _BEAT_S + _LEAST_STALL_S:
+                stall = Stall(begun + _BEAT_S, ended, time.process_time() - processor)
+                self._stalls.append(stall)
 
     def _work(self, number: int) -> None:
         while not self._stop.is_set():

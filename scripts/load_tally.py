@@ -13,6 +13,7 @@ LEAST_FOR_THREE_NINES = 50_000
 _LONGEST_US = 60_000_000
 _DIGITS = 3
 _MOST_KEPT = 1_000  # slow requests of a phase, and words about what is wrong
+_MOST_STALLS = 20_000
 
 
 def histogram() -> HdrHistogram:
@@ -28,6 +29,25 @@ class Slow:
     begin: float
     end: float
     processor_s: float
+
+
+@dataclass(frozen=True)
+class Stall:
+    """A span in which a thread of the service that only sleeps was not let run again.
+
+    Others of its process had a processor for `processor_s` of it. For the rest none of ours was at
+    work, though one of them held the interpreter's lock: the machine kept it waiting.
+    """
+
+    begin: float
+    end: float
+    processor_s: float
+
+    def waited(self, begin: float, end: float) -> float:
+        """Return for how much of a span the machine kept this process waiting."""
+        shared = min(self.end, end) - max(self.begin, begin)
+        part = max(0.0, 1.0 - self.processor_s / (self.end - self.begin))
+        return max(0.0, shared) * part
 
 
 @dataclass
@@ -88,18 +108,23 @@ class Tally:
 
 @dataclass
 class Phase:
-    """All requests of a span of time, by kind; the slow ones; this process's longest hiccup."""
+    """All requests of a span of time, by kind; the slow ones; when the process was held up."""
 
     tallies: dict[str, Tally] = field(default_factory=dict)
     slow: list[Slow] = field(default_factory=list)
-    hiccup_s: float = 0.0
+    stalls: list[Stall] = field(default_factory=list)
 
     def add(self, other: Phase) -> None:
         """Add what another has."""
         for kind, tally in other.tallies.items():
             self.tallies.setdefault(kind, Tally()).add(tally)
         self.slow += other.slow[: _MOST_KEPT - len(self.slow)]
-        self.hiccup_s = max(self.hiccup_s, other.hiccup_s)
+        self.stalls += other.stalls[: _MOST_STALLS - len(self.stalls)]
+
+    @property
+    def longest_stall_s(self) -> float:
+        """The longest that this process was held up, by itself or by others."""
+        return max((stall.end - stall.begin for stall in self.stalls), default=0.0)
 
     def of(self, kinds: Iterable[str]) -> Tally:
         """Return the sum of some kinds."""
@@ -114,14 +139,15 @@ class Phase:
         return {
             "tallies": {kind: tally.encoded() for kind, tally in self.tallies.items()},
             "slow": [[s.kind, s.begin, s.end, s.processor_s] for s in self.slow],
-            "hiccup_s": self.hiccup_s,
+            "stalls": [[s.begin, s.end, s.processor_s] for s in self.stalls],
         }
 
     @classmethod
     def decoded(cls, found: dict[str, Any]) -> Phase:
         """Return what `encoded` was made of."""
         tallies = {kind: Tally.decoded(each) for kind, each in found["tallies"].items()}
-        return cls(tallies, [Slow(*each) for each in found["slow"]], found["hiccup_s"])
+        slow, stalls = found["slow"], found["stalls"]
+        return cls(tallies, [Slow(*each) for each in slow], [Stall(*each) for each in stalls])
 
 
 def percentiles(found: HdrHistogram) -> list[str]:

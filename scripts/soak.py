@@ -70,34 +70,34 @@ class Soak:
             server = stack.enter_context(closing(MortalServer(settings.kind)))
             proxy = stack.enter_context(proxy_before(server.path))
             before = prepare(settings, server.url)
-            processes: dict[str, Process] = {}
-            for name, start in {
-                "refresher": lambda: refresher(settings, server.url),
-                "standby": lambda: refresher(settings, server.url),
-                "ingester": lambda: ingester(settings, server.url),
-                "emitter": lambda: emitter(settings, server.url),
-                "service": lambda: self._service(server.url, 0),
-                "proxied": lambda: self._service(proxy.url, 1),
-            }.items():
-                processes[name] = start()
-                stack.callback(_kill_if_alive, processes[name])
-            services = [processes[name] for name in ("service", "proxied")]
-            assert all(isinstance(each, Service) for each in services)
+            services: dict[str, Service] = {}
+            companions = {
+                "refresher": refresher(settings, server.url),
+                "standby": refresher(settings, server.url),
+                "ingester": ingester(settings, server.url),
+                "emitter": emitter(settings, server.url),
+            }
+            for companion in companions.values():
+                stack.callback(_kill_if_alive, companion)
+            for number, (name, url) in enumerate((("service", server.url), ("proxied", proxy.url))):
+                services[name] = self._service(url, number)
+                stack.callback(_kill_if_alive, services[name])
+            processes: dict[str, Process] = {**companions, **services}
             watched = {n: p.process.pid for n, p in processes.items() if n != "standby"}
             sampler = Sampler(watched)
             stack.callback(sampler.stop)
             dice = random.Random(settings.seed)  # noqa: S311 - it has to be repeatable
             monkey = SoakMonkey(server, proxy, processes["standby"], dice)
-            self._harm(monkey, services, processes)
+            self._harm(monkey, list(services.values()), processes)
             monkey.heal()
-            for service in services:
+            for service in services.values():
                 recovery_s, phase = wait_for_recovery(service)
                 self._phase.add(phase)
                 print(f"all as promised again after {recovery_s:.1f} s")
             sampler.stop()
             self._settle(processes, before, server.url)
-            for name in ("service", "proxied"):
-                left = processes[name].end()
+            for name, service in services.items():
+                left = service.end()
                 if left["threads"] or left["files"]:
                     self._accuse(f"{name} left behind {left}")
             for what, times in sorted(monkey.done.items()):

@@ -6,12 +6,12 @@ import json
 
 from load_hiccups import Hiccups
 from load_service import Schedule
-from load_tally import Phase, Slow, Tally, histogram, percentiles
+from load_tally import Phase, Slow, Stall, Tally, histogram, percentiles
 from soak_samples import Growth, Sample, curve, growths
 
 
 def test_phases_come_back_from_json_as_they_were_and_add_up() -> None:
-    phase = Phase({"bank": Tally()}, [Slow("bank", 1.0, 1.2, 0.001)], 0.5)
+    phase = Phase({"bank": Tally()}, [Slow("bank", 1.0, 1.2, 0.001)], [Stall(1.0, 1.5, 0.1)])
     phase.tallies["bank"].took(5e-6, 2e-3)
     phase.tallies["bank"].took(1e-3, 3e-3)
     phase.tallies["bank"].labels["stale"] += 2
@@ -23,7 +23,8 @@ def test_phases_come_back_from_json_as_they_were_and_add_up() -> None:
     assert (tally.samples, tally.labels["stale"], tally.exceptions.total()) == (4, 4, 2)
     assert tally.service.get_value_at_percentile(50) == 5
     assert 3000 <= tally.intended.get_max_value() < 3003
-    assert total.hiccup_s == 0.5
+    assert total.stalls == 2 * [Stall(1.0, 1.5, 0.1)]
+    assert total.longest_stall_s == 0.5
 
 
 def test_three_nines_need_fifty_thousand_samples() -> None:
@@ -49,8 +50,15 @@ def test_hiccups_are_those_of_the_worst_processor_and_of_the_span() -> None:
     hiccups._spans[1] += [(2.0, 2.9)]
     assert hiccups.longest(1.5, 3.0) == 2.9 - 2.0
     assert hiccups.within(2.1, 4.2) == 2.9 - 2.1
-    assert hiccups.within(2.4, 4.9) == 0.1 + 0.9 or hiccups.within(2.4, 4.9) > 0.99
+    assert hiccups.within(2.25, 4.75) == 1.0
     assert hiccups.within(1.1, 1.9) == 0.0
+
+
+def test_a_stall_is_the_machines_as_far_as_nobody_of_ours_was_at_work() -> None:
+    assert Stall(1.0, 2.0, 0.0).waited(0.0, 3.0) == 1.0
+    assert Stall(1.0, 2.0, 0.25).waited(1.5, 3.0) == 0.375
+    assert Stall(1.0, 2.0, 1.5).waited(0.0, 3.0) == 0.0  # two threads at work
+    assert Stall(1.0, 2.0, 0.0).waited(2.5, 3.0) == 0.0
 
 
 def samples(memory: float) -> list[Sample]:

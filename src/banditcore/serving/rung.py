@@ -150,9 +150,8 @@ def climb(
 ) -> tuple[Rung | None, bool]:
     """Return the rung that answers for `segment`, and whether it is stale.
 
-    The nearest fresh one, not older than `max_age` seconds nor over an hour ahead, on the way from
-    the segment to the global one; without any, the nearest of all; without that, None. A rung that
-    has no arms is passed by.
+    The nearest fresh one on the way from the segment to the global one; without any, the nearest of
+    all; without that, None. A rung that has no arms is passed by.
     """
     nearest: Rung | None = None
     for step in lineage(segment):
