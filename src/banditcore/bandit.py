@@ -208,7 +208,7 @@ class Bandit:
         if not len(columns):
             return Applied(0)
         window_s = self._settings().window_s
-        self.store.client  # noqa: B018 - raises if the store is closed, before anything is sent
+        self.store.check_open()
         try:
             return batch.record(self._statistics, window_s)
         except StoreError as error:

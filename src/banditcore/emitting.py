@@ -185,7 +185,7 @@ class Emitter:
         columns = EventColumns.of(events, now=self._bandit.clock())
         if not len(columns):
             return 0
-        self._bandit.store.client  # noqa: B018 - raises if the store is closed: nothing could be sent
+        self._bandit.store.check_open()
         wait_s = self._block_for_s if self._when_full == "block" else 0.0
         accepted = self._outbox.put(columns, wait_s=wait_s, whole=self._when_full == "raise")
         missing = len(columns) - accepted

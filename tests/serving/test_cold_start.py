@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from banditcore.bandit import Bandit
+from banditcore.emitting import Emitter
 from banditcore.errors import (
     InvalidValueError,
     NotReadyError,
@@ -17,13 +18,14 @@ from banditcore.errors import (
     StoreUnavailableError,
     StoreUnfitError,
 )
+from banditcore.events import Event
 from banditcore.serving import FrequencyCap, Recommender
 from banditcore.store import index, keys
 from banditcore.store.connect import Store, connect
 from faults.server import MortalServer
 from published import Home, fill, put, snapshot
 from refusals import CANARY, assert_no_canary, refused
-from servers import running_server, wait_until
+from servers import free_port, running_server, wait_until
 
 
 @pytest.fixture
@@ -87,6 +89,44 @@ def test_down_at_the_start_with_caps(server: MortalServer) -> None:
 
         wait_until(is_well, "what users have seen is not asked for")
         assert len(store.client.get(keys.seen("home", "u")) or b"")
+
+
+def test_caps_and_events_do_not_need_the_store_to_start(server: MortalServer) -> None:
+    publish_one(server)
+    server.kill()
+    with connect(server.url, at_once=False, timeout_s=0.5) as store:
+        home = Bandit("home", store)
+        with (
+            Recommender(
+                home, default=["d", "e"], poll_s=0.02, caps=[FrequencyCap()]
+            ) as recommender,
+            Emitter(home) as events,
+        ):
+            with refused(StoreUnavailableError, "cannot be reached"):
+                recommender.warm_up()
+            assert recommender.mark_seen("u", ["d"]) is False
+            answer = recommender.recommend("IN", user="u")
+            assert (answer.arms, set(answer.degraded)) == (("e",), {"default", "seen"})
+            assert events.emit([Event("IN", "d")]) == 1
+            server.start()
+            events.flush(20)
+            wait_until(lambda: recommender.ready, "it does not become ready")
+            wait_until(
+                lambda: recommender.recommend("IN", user="u").degraded == (), "it stays degraded"
+            )
+
+
+def test_a_cluster_that_was_never_reached_holds_up_no_request() -> None:
+    address = f"redis+cluster://127.0.0.1:{free_port()}"
+    with (
+        connect(address, at_once=False, timeout_s=0.5) as store,
+        Recommender(
+            Bandit("home", store), default=["d"], poll_s=None, caps=[FrequencyCap()]
+        ) as recommender,
+    ):
+        answer = recommender.recommend("IN", user="u")
+        assert (answer.arms, set(answer.degraded)) == (("d",), {"default", "seen"})
+        assert not store.was_reached
 
 
 def test_loading_at_the_start(server: MortalServer) -> None:

@@ -17,6 +17,7 @@ from banditcore.errors import StoreUnavailableError, StoreUnfitError
 from banditcore.store import Store, connect, index, keys, library
 from banditcore.store.transport import Command, Failure
 from banditcore.store.version import SegmentVersion
+from bandits import table
 from clusters import Cluster, Node, running_cluster
 from refusals import CANARY, refused
 from servers import binaries, certificates, free_port, running_server, wait_until
@@ -188,6 +189,25 @@ def test_a_target_that_no_map_shows_is_asked(
             cluster_store.server("127.0.0.1:1")
     finally:
         manager.nodes_cache[hidden.name] = hidden
+
+
+def test_arms_are_registered_wholly_while_their_slot_is_on_the_move(
+    cluster: Cluster, cluster_store: Store, moving: tuple[keys.SegmentKeys, int, Node, Node]
+) -> None:
+    # A script that touches a key which is not there, and was not declared, fails there midway.
+    _, slot, source, target = moving
+    bandit = Bandit("home", cluster_store)
+    bandit.record("moving", "a", reward=1)
+    cluster.begin_move(slot, target)
+    bandit.add_arms("moving", ["c", "d"])
+    assert table(Bandit("home", cluster_store).counts("moving")) == {
+        "a": (1.0, 1.0),
+        "c": (0.0, 0.0),
+        "d": (0.0, 0.0),
+    }
+    cluster.end_move(slot, source, target)
+    bandit.record("moving", "e")
+    assert len(Bandit("home", cluster_store).counts("moving")) == 4
 
 
 def test_keys_that_are_split_over_two_nodes_are_waited_for(

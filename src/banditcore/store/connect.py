@@ -66,6 +66,15 @@ class Store:
         return self._open().client
 
     @property
+    def was_reached(self) -> bool:
+        """Whether its servers were found fit; False only after ``connect(..., at_once=False)``."""
+        return not isinstance(self._transport, DeferredTransport) or self._transport.is_opened
+
+    def check_open(self) -> None:
+        """Raise StoreError after `close`. Nothing is sent."""
+        self._open()
+
+    @property
     def url(self) -> str:
         """The complete address, password included."""
         return self._transport.address.url
@@ -74,17 +83,6 @@ class Store:
     def address(self) -> StoreAddress:
         """The parsed address; its `shown` is safe to log."""
         return self._transport.address
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it can be used at once; of one that is opened at its first use, whether it was.
-
-        True says nothing about whether the server answers now.
-        """
-        deferred = self._transport
-        return not self._closed and not (
-            isinstance(deferred, DeferredTransport) and not deferred.is_open
-        )
 
     def send(self, commands: Sequence[Command]) -> list[Answer]:
         """Send commands and return their answers in order: one round trip to each server.

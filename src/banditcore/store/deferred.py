@@ -38,8 +38,8 @@ class DeferredTransport:
         self._opening = threading.Lock()
 
     @property
-    def is_open(self) -> bool:
-        """Whether the other transport is there; without opening it."""
+    def is_opened(self) -> bool:
+        """Whether a first use has succeeded."""
         return self._transport is not None
 
     @property

@@ -26,28 +26,25 @@ class Places:
     Parameters
     ----------
     store : Store
-        Its login, TLS and database are used. One that was never open yet has no servers: only
-        `relearn` opens it, because that can take long.
+        Its login, TLS and database are used. It may be away still.
     """
 
     def __init__(self, store: Store) -> None:
+        store.check_open()
         self._store = store
-        self._known: redis.Redis | redis.RedisCluster | None = None
+        self._client: redis.Redis | redis.RedisCluster | None = None
 
     @property
     def may_move(self) -> bool:
         """Whether keys may come to be on other servers than the map at hand says."""
-        client = self._client()
-        return client is None or isinstance(client, redis.RedisCluster)
+        return self._store.address.is_cluster
 
     def nodes(self) -> list[str]:
         """Return the nodes that have keys, by the map at hand; [""] for one server."""
-        client = self._client()
-        if client is None:
-            return []
-        if not isinstance(client, redis.RedisCluster):
+        if not self.may_move:
             return [""]
-        return [str(node.name) for node in client.get_primaries()]
+        client = self._reached()
+        return [] if client is None else [str(node.name) for node in client.get_primaries()]
 
     def of(self, key: str) -> str:
         """Return the node, "host:port", that has a key by the map at hand; "" for one server.
@@ -55,13 +52,13 @@ class Places:
         Raises
         ------
         LookupError
-            No node serves its slot, or the store was never open yet.
+            No node serves its slot, or the cluster was never reached.
         """
-        client = self._client()
+        if not self.may_move:
+            return ""
+        client = self._reached()
         if client is None:
             raise LookupError(key)
-        if not isinstance(client, redis.RedisCluster):
-            return ""
         try:
             return str(client.nodes_manager.get_node_from_slot(key_slot(key.encode())).name)
         except exceptions.SlotNotCoveredError as error:
@@ -91,10 +88,11 @@ class Places:
         if self.may_move:
             self._store.servers()
 
-    def _client(self) -> redis.Redis | redis.RedisCluster | None:
-        if self._known is None and self._store.is_open:
-            self._known = self._store.client
-        return self._known
+    def _reached(self) -> redis.RedisCluster | None:
+        """Return the cluster's client, kept when the store closes; None before there is a map."""
+        if self._client is None and self._store.was_reached:
+            self._client = self._store.client
+        return self._client if isinstance(self._client, redis.RedisCluster) else None
 
     def _connection(self, node: str, timeout_s: float) -> AbstractConnection:
         pool = self._store.server(node).connection_pool

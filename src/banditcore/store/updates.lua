@@ -112,11 +112,12 @@ end
 -- Writes the fields of an update with the arms that it registers.
 local function commit(update, arguments)
   if update.count > 0 then
+    -- APPEND reserves as much again; BITOP takes what it needs. Its first call changes nothing, so a
+    -- user who may not call it is told before the registry grows. No key but declared ones: in a slot
+    -- that moves, a script that touches another fails midway.
+    redis.call('BITOP', 'OR', update.arms, update.arms)
     redis.call('APPEND', update.arms, update.tail)
-    -- APPEND reserves as much again. A copy takes what it needs; replicas make their own.
-    local copy = update.arms .. ':copy'
-    redis.call('COPY', update.arms, copy, 'REPLACE')
-    redis.call('RENAME', copy, update.arms)
+    redis.call('BITOP', 'OR', update.arms, update.arms)
     for _, word in ipairs({ 'n', written_slot_count(update.slots), 't', update.new_token }) do
       arguments[#arguments + 1] = word
     end
