@@ -14,7 +14,7 @@ __all__ = ["Ownership", "is_of_stream", "is_seen", "tag", "tag_of"]
 _KEY = re.compile(
     rb"(bc:\{[0-9a-f]{32}\}):(?:([abs]|w:[01])|([ciqp])|([xodl])|([eln]):[0-9a-f]{32}|(u))"
 )
-_SEGMENT, _BANDIT, _PARTITION, _PASSING, _SEEN = 2, 3, 4, 5, 6
+_SEGMENT, _PARTITION, _PASSING, _SEEN = 2, 4, 5, 6  # groups of _KEY
 
 
 class Ownership:
