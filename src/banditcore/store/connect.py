@@ -66,6 +66,17 @@ class Store:
         return self._open().client
 
     @property
+    def is_open(self) -> bool:
+        """Whether `client` is there without waiting.
+
+        Not before the first use that succeeds after ``connect(at_once=False)``, nor after `close`.
+        """
+        transport = self._transport
+        return not self._closed and (
+            not isinstance(transport, DeferredTransport) or transport.is_open
+        )
+
+    @property
     def url(self) -> str:
         """The complete address, password included."""
         return self._transport.address.url

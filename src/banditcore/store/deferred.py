@@ -38,6 +38,11 @@ class DeferredTransport:
         self._opening = threading.Lock()
 
     @property
+    def is_open(self) -> bool:
+        """Whether the other transport is there, so that nothing below waits for it."""
+        return self._transport is not None
+
+    @property
     def client(self) -> redis.Redis | redis.RedisCluster:
         """The client below."""
         return self._opened().client

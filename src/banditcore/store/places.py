@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -12,6 +13,7 @@ from redis.crc import key_slot
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
+from banditcore.errors import StoreError
 from banditcore.store.translation import translating
 
 if TYPE_CHECKING:
@@ -26,21 +28,31 @@ class Places:
     Parameters
     ----------
     store : Store
-        Checked; its login, TLS and database are used.
+        Its login, TLS and database are used. One that was never reached has no servers yet:
+        `relearn` reaches for it, nothing else does.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._client = store.client
+        self._client: redis.Redis | redis.RedisCluster | None = None
+
+    def _at_hand(self) -> redis.Redis | redis.RedisCluster | None:
+        if self._client is None and self._store.is_open:
+            with suppress(StoreError):  # closed at this moment
+                self._client = self._store.client
+        return self._client
 
     @property
     def may_move(self) -> bool:
         """Whether keys may come to be on other servers than the map at hand says."""
-        return isinstance(self._client, redis.RedisCluster)
+        client = self._at_hand()
+        return client is None or isinstance(client, redis.RedisCluster)
 
     def nodes(self) -> list[str]:
         """Return the nodes that have keys, by the map at hand; [""] for one server."""
-        client = self._client
+        client = self._at_hand()
+        if client is None:
+            return []
         if not isinstance(client, redis.RedisCluster):
             return [""]
         return [str(node.name) for node in client.get_primaries()]
@@ -51,9 +63,11 @@ class Places:
         Raises
         ------
         LookupError
-            No node serves its slot.
+            No node serves its slot, or the store was never reached.
         """
-        client = self._client
+        client = self._at_hand()
+        if client is None:
+            raise LookupError(key)
         if not isinstance(client, redis.RedisCluster):
             return ""
         try:
@@ -75,7 +89,7 @@ class Places:
         return connection
 
     def relearn(self) -> None:
-        """Ask a cluster who serves what; blocks.
+        """Reach a store for the first time, or ask a cluster who serves what; blocks.
 
         Raises
         ------
