@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Replayed", "every_letter", "replay", "times_of"]
 
 _PAGE = 200
+_LATEST_S = 1e300  # what no float holds, or is no number, is no time
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,9 @@ def times_of(raw: bytes) -> tuple[float, float] | None:
             times = [_fields(raw)["time"]]
         except (CorruptDataError, KeyError):
             return None
-    numbers = [float(time) for time in times if isinstance(time, int | float)]
+    numbers = [
+        float(time) for time in times if isinstance(time, int | float) and abs(time) <= _LATEST_S
+    ]
     return (min(numbers), max(numbers)) if numbers else None
 
 
@@ -133,7 +136,7 @@ def _packed(raw: bytes) -> tuple[int, bytes]:
 def _fields(raw: bytes) -> dict[str, Any]:
     try:
         found = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptDataError(describe("dead letter", raw[:40], "no event in JSON")) from error
     if not isinstance(found, dict):
         raise CorruptDataError(describe("dead letter", raw[:40], "no event in JSON"))

@@ -13,7 +13,7 @@ from banditcore.cli import main
 from banditcore.event_format import encode_events
 from banditcore.events import EventColumns
 from banditcore.ingest_worker import IngestWorker
-from banditcore.replaying import Replayed, replay
+from banditcore.replaying import Replayed, replay, times_of
 from banditcore.sources.redis_stream import RedisStreamSource
 from banditcore.store import dead_letters, keys, streams
 from banditcore.store.partitions import partition_of
@@ -157,3 +157,17 @@ def test_letters_of_other_sources_are_shown_and_not_replayed(capsys, store):
 def test_partitions_that_are_not_there_are_refused(capsys, store, words):
     Producer(store, of=2)
     assert "partitions, from 0 on" in run(capsys, store, *words, code=2)[1]
+
+
+@pytest.mark.parametrize(
+    ("raw", "times"),
+    [
+        (b'{"time": 1' + b"0" * 400 + b"}", None),
+        (b'{"time": NaN}', None),
+        (b"[" * 100_000, None),
+        (b'{"time": 1.5}', (1.5, 1.5)),
+    ],
+    ids=["no float holds it", "no number", "deep", "sound"],
+)
+def test_times_of_letters_with_anything_in_them(raw, times):
+    assert times_of(raw) == times

@@ -345,8 +345,10 @@ def test_a_damaged_file_changes_nothing(any_store: Store, small: bytes, tmp_path
 
 def test_another_schema_and_another_file_are_named(small: bytes, tmp_path) -> None:
     path = tmp_path / "x"
-    with pytest.raises(InvalidValueError, match="this release reads 1"):
-        read(path, small[:4] + b"\2" + small[5:])
+    with pytest.raises(InvalidValueError, match=r"schema is 3: this release reads 2"):
+        read(path, small[:4] + b"\3" + small[5:])
+    with pytest.raises(InvalidValueError, match=r"schema is 1: .* ingest its logs anew"):
+        read(path, small[:4] + b"\1" + small[5:])  # its values have no checksums
     with pytest.raises(InvalidValueError, match="no export of banditcore"):
         read(path, b"segment,arm,reward\n")
 

@@ -414,6 +414,10 @@ def test_chosen_segments_are_kept_in_step_with_their_ancestors(store):
         ({"depth": 0}, InvalidValueError),
         ({"slates": 0}, InvalidValueError),
         ({"lease_s": 0}, InvalidValueError),
+        ({"lease_s": "60"}, InvalidTypeError),
+        ({"segments": "IN"}, InvalidTypeError),
+        ({"segments": 5}, InvalidTypeError),
+        ({"segments": ["IN/"]}, InvalidValueError),
     ],
 )
 def test_bad_options_are_refused(store, options, error):

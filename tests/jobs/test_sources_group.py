@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from banditcore.bandit import Bandit
-from banditcore.errors import InvalidValueError, StoreUnavailableError
+from banditcore.errors import InvalidTypeError, InvalidValueError, StoreUnavailableError
 from banditcore.ingest_worker import IngestWorker
 from banditcore.sources.redis_group import RedisGroupSource
 from banditcore.store import dead_letters
@@ -254,10 +254,11 @@ def test_a_source_that_is_closed_leaves_the_group_unless_others_have_to_claim_fr
         ("", {}, "stream"),
         (STREAM, {"group": ""}, "group"),
         (STREAM, {"claim_after_s": 0.0}, "claim_after_s"),
+        (STREAM, {"claim_after_s": "60"}, "claim_after_s"),
     ],
 )
 def test_what_cannot_be_a_source_is_refused(store, stream, options, name):
-    with pytest.raises(InvalidValueError, match=name):
+    with pytest.raises((InvalidTypeError, InvalidValueError), match=name):
         RedisGroupSource(Bandit("home", store), stream, **options)
 
 

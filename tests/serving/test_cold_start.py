@@ -282,3 +282,26 @@ def test_a_deferred_store_is_opened_once_and_closed_whole(any_store: Store) -> N
 def test_an_embedded_server_is_started_at_once(directory: Path) -> None:
     with connect(f"embedded://{directory}", at_once=False):
         assert (directory / "server.lock").exists()
+
+
+def test_caps_need_no_store_at_the_start(server: MortalServer) -> None:
+    publish_one(server)
+    server.kill()
+    with (
+        connect(server.url, at_once=False, timeout_s=0.5) as store,
+        Recommender(
+            Bandit("home", store), default=["d"], poll_s=0.02, caps=[FrequencyCap()], budget=10
+        ) as recommender,
+    ):
+        with refused(StoreUnavailableError, "cannot be reached"):
+            recommender.warm_up()
+        answer = recommender.recommend("IN", user="u")
+        assert (answer.arms, answer.degraded) == (("d",), ("default", "seen"))
+        assert not recommender.mark_seen("u", ["d"])
+        assert recommender.recommend("IN", user="u").arms == ()  # known here
+        wait_until(lambda: "reached" in str(recommender.seen_stats), "it does not say why")
+        server.start()
+        wait_until(lambda: recommender.ready, "it does not become ready")
+        wait_until(lambda: getattr(recommender.seen_stats, "unsent", 1) == 0, "it is not sent")
+        wait_until(lambda: recommender.recommend("IN", user="u").degraded == (), "it is not asked")
+        assert getattr(recommender.seen_stats, "trouble", "") is None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections import Counter
 
 import numpy as np
+import pytest
 from scipy import stats
 
 from banditcore.slates import SlateBank, Snapshot
@@ -68,3 +71,19 @@ def test_a_bank_as_deep_as_the_arms_has_exact_propensities_throughout(store: Sto
     answer = recommender.recommend("IN", 9, exclude=["IN:0"], now=NOW)
     assert len(answer.arms) == 4
     assert np.isfinite(answer.propensities).all()
+
+
+@pytest.mark.parametrize("mode", ["bank", "live"])
+def test_answers_can_be_copied_and_pickled(store: Store, mode: str) -> None:
+    recommender = warm(store, snapshot("IN"), mode=mode, default=["d"], max_age=1e9)
+    answer = recommender.recommend("IN", 5, user="u", exclude=["IN:3"], now=NOW)
+    assert copy.copy(answer) is answer
+    assert copy.deepcopy([answer])[0] is answer
+    many = recommender.recommend_many(["IN", "DE"], ["u", "v"], 5, exclude=["IN:3"], now=NOW)
+    for given in ([answer], [recommender.recommend("DE", now=NOW)], many):
+        once = pickle.loads(pickle.dumps(given))
+        for got in (once, pickle.loads(pickle.dumps(once))):
+            assert type(got) is type(given)
+            assert list(got) == list(given)
+            for mine, theirs in zip(got, given, strict=True):
+                np.testing.assert_array_equal(mine.propensities, theirs.propensities)

@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -185,6 +186,8 @@ def test_never_a_duplicate_nor_an_excluded_arm(store: Store) -> None:
         ({"exclude": 7}, InvalidTypeError, "exclude"),
         ({"now": float("nan")}, InvalidValueError, "now"),
         ({"now": "today"}, InvalidTypeError, "now"),
+        ({"now": 10**400}, InvalidValueError, "now"),
+        ({"now": -1.1e300}, InvalidValueError, "now"),
         ({"now": True}, InvalidTypeError, "now"),
     ],
 )
@@ -204,6 +207,12 @@ def test_recommend_refuses(
         ({"budget": float("inf")}, InvalidValueError),
         ({"budget": "0.1"}, InvalidTypeError),
         ({"budget": True}, InvalidTypeError),
+        ({"budget": 10**400}, InvalidValueError),
+        ({"max_age": 10**400}, InvalidValueError),
+        ({"sticky_s": 1e-300}, InvalidValueError),
+        ({"poll_s": 1e301}, InvalidValueError),
+        ({"backup": ""}, InvalidValueError),
+        ({"backup": "a\0b"}, InvalidValueError),
         ({"max_age": 0}, InvalidValueError),
         ({"max_age": float("nan")}, InvalidValueError),
         ({"sticky_s": 0}, InvalidValueError),
@@ -241,3 +250,23 @@ def test_a_huge_k_is_all_there_is(store: Store) -> None:
     recommender = warm(store, snapshot("IN"))
     answer = recommender.recommend("IN", 2**63, exclude={"IN:0"}, now=NOW)
     assert sorted(answer.arms) == sorted(f"IN:{arm}" for arm in range(1, 30))
+
+
+def test_a_user_of_a_kind_of_str_is_the_user_of_its_text(store: Store) -> None:
+    class Kind(str, Enum):  # noqa: UP042  # str() of it is not its text
+        U = "u"
+
+    for mode in ("bank", "live"):
+        recommender = warm(store, snapshot("IN"), mode=mode)
+        plain = recommender.recommend("IN", 5, user="u", now=NOW)
+        for user in (Kind.U, np.array(["u"])[0]):
+            assert recommender.recommend("IN", 5, user=user, now=NOW) == plain
+            assert recommender.recommend_many("IN", [user], 5, now=NOW)[0] == plain
+
+
+def test_the_least_and_greatest_times_there_are(store: Store) -> None:
+    with warm(store, snapshot("IN"), sticky_s=1e-6, poll_s=1e300, max_age=1e300) as recommender:
+        for now in (-1e300, 0, 1e300):
+            assert len(recommender.recommend("IN", 5, user="u", now=now).arms) == 5
+        assert recommender.reload(timeout_s=1e300) == ()
+        assert recommender.polling.error is None

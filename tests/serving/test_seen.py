@@ -20,7 +20,8 @@ from banditcore.serving.seen_memory import SeenMemory
 from banditcore.serving.unsent_marks import Fate, UnsentMarks
 from banditcore.store import keys
 from banditcore.store.connect import Store
-from banditcore.store.seen_record import MOST_EXPOSURES, arm_hash, exposure
+from banditcore.store.seen_record import MOST_EXPOSURES, arm_hash, decode, exposure
+from banditcore.store.transport import Command
 from model_of_caps import CapModel
 from published import NOW, Home, snapshot, warm
 from servers import wait_until
@@ -280,3 +281,44 @@ def test_a_bandit_that_has_no_snapshot_yet(store: Store) -> None:
         assert r.recommend("IN", user="u", now=NOW).arms == ("a", "b")
         r.mark_seen("u", ["a"], now=NOW)
         assert r.recommend("IN", user="u", now=NOW).arms == ("b",)
+
+
+def test_of_one_user_no_more_waits_than_a_record_keeps(store: Store) -> None:
+    arms = [f"x{i}" for i in range(3 * MOST_EXPOSURES)]
+    with warm(store, snapshot("IN"), caps=ONCE_A_DAY, budget=10, max_age=1e9) as r:
+        assert r.mark_seen("u", [*arms, *arms], now=NOW)
+        here = r._seen._marking("u", [*arms, *arms], NOW)  # type: ignore[union-attr]
+        assert list(here[1].values()) == [int(NOW)] * MOST_EXPOSURES
+        [stored] = store.replies([Command(here[0], ("GETRANGE", here[0], 0, -1))])
+        wanted = {exposure(arm_hash(arm), int(NOW)) for arm in arms[-MOST_EXPOSURES:]}
+        assert set(decode(stored).tolist()) == wanted  # type: ignore[arg-type]
+    unsent = UnsentMarks(lambda batch: [Fate.UNSENT for _ in batch])
+    unsent.add("a", dict.fromkeys(range(MOST_EXPOSURES), 1))
+    unsent.add("a", dict.fromkeys(range(MOST_EXPOSURES - 1, MOST_EXPOSURES + 4), 1))
+    assert (len(unsent), unsent.dropped) == (MOST_EXPOSURES, 4)
+    unsent.close()
+
+
+def test_a_system_that_gives_no_thread_costs_no_answer(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with warm(store, snapshot("IN"), caps=ONCE_A_DAY, budget=0.01, max_age=1e9) as r:
+        monkeypatch.setattr("banditcore.serving.seen.LONGEST_ASK_S", 0.01)
+        assert r._seen is not None
+        [lines] = r._seen._client._lines.values()
+        for idle in list(lines._idle):
+            lines.retire(lines.take())  # type: ignore[arg-type]
+            assert idle not in lines._idle
+        with monkeypatch.context() as short:
+
+            def refuse(_thread: threading.Thread) -> None:
+                raise RuntimeError("can't start new thread")
+
+            short.setattr(threading.Thread, "start", refuse)
+            assert r.recommend("IN", user="u", now=NOW).degraded == ("seen",)
+            assert not r.mark_seen("u", ["IN:1"], now=NOW)
+            assert r.seen_stats is not None
+            assert r.seen_stats.unsent == 1
+        monkeypatch.setattr("banditcore.serving.seen.LONGEST_ASK_S", 10.0)
+        wait_until(lambda: r.recommend("IN", user="u", now=NOW).degraded == (), "it stays away")
+        assert not r.mark_seen("v", ["IN:2"], now=NOW) or r.mark_seen("v", ["IN:3"], now=NOW)

@@ -35,6 +35,7 @@ from banditcore.store.dump import forget
 from banditcore.store.leases import Lease
 from banditcore.store.reading import SegmentReader
 from banditcore.store.registry import encode_ids
+from banditcore.store.seals import DIGITS
 from banditcore.store.statistics import Statistics
 from banditcore.store.updates import BatchUpdate, OrderedUpdate, UniqueUpdate
 from banditcore.store.version import SegmentVersion
@@ -421,3 +422,24 @@ def test_a_damaged_snapshot_is_refused_and_replaced(one_server: Store) -> None:
         # Else the flipped bit made it newer by less than an hour, for which it stays.
         newer = int.from_bytes(damaged[8:16], "little") - version
         assert replaced or 0 < newer <= 3601e6
+
+
+def test_a_segment_of_before_values_were_sealed_is_named_so(one_server: Store) -> None:
+    bandit = Bandit("home", one_server)
+    bandit.record("IN", "a", reward=1)
+    state = keys.of_segment("home", "IN").state
+    raw = one_server.client.hgetall(state)
+    old = {field: value[:-DIGITS] for field, value in raw.items() if field != b"t"}
+    old[b"v"] = b"\1" + old[b"v"][1:]
+    one_server.client.hset(state, mapping=old)
+    before = one_server.client.hgetall(state)
+    again = Bandit("home", one_server)
+    for act in (
+        lambda: again.counts("IN"),
+        lambda: again.record("IN", "a"),
+        lambda: again.add_arms("IN", ["b"]),
+        lambda: again.retire("IN", ["a"]),
+    ):
+        with pytest.raises(StoreError, match=r"schema is 1: of segment 'IN'.* ingest its logs"):
+            act()
+    assert one_server.client.hgetall(state) == before

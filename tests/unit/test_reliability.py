@@ -13,11 +13,11 @@ ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "reliability.md").read_text("utf-8")
 ROWS = [
     tuple(cell.strip() for cell in line.strip("|").split("|"))
-    for line in GUIDE.splitlines()
-    if line.startswith("| ") and not line.startswith("| promise ")
+    for table in re.findall(r"^\| promise [^\n]*\n((?:\|[^\n]*\n)+)", GUIDE, re.MULTILINE)
+    for line in table.splitlines()[1:]
 ]
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
-OF_MAKE = {"statemachine": "tests/faults", "chaos": "scripts"}
+OF_MAKE = {"statemachine": "tests/faults"}  # others run scripts
 
 
 def quoted(text: str) -> list[str]:
@@ -43,7 +43,7 @@ def run_by(command: str) -> list[Path]:
         assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE), command
         for variable in variables:
             assert f"$({variable.partition('=')[0]})" in MAKEFILE, command
-        return [ROOT / OF_MAKE[target]]
+        return [ROOT / OF_MAKE.get(target, "scripts")]
     assert program == "pytest", command
     paths = [ROOT / word for word in words if word.startswith(("tests", "benchmarks"))]
     if "-k" in words:

@@ -25,7 +25,8 @@ from banditcore.store.library import packed
 
 __all__ = ["CHECKPOINTS", "END", "HEAD", "SCHEMA", "SEGMENT", "RecordReader", "RecordWriter"]
 
-SCHEMA = 1
+SCHEMA = 2
+_UNSEALED = 1  # written when stored values carried no checksums: nothing would read them
 HEAD, CHECKPOINTS, SEGMENT, END = 1, 2, 3, 4
 
 _MAGIC = b"BCEX"
@@ -124,6 +125,9 @@ class RecordReader:
         if len(start) < _START.size or start[:4] != _MAGIC:
             raise self._damaged("start", start, "no export of banditcore")
         _, schema, reserved = _START.unpack(start)
+        if schema == _UNSEALED:
+            remedy = f"of an older release, and this one reads {SCHEMA}: ingest its logs anew"
+            raise self._damaged("schema", schema, remedy)
         if schema != SCHEMA or reserved:
             raise self._damaged("schema", schema, f"this release reads {SCHEMA}")
 

@@ -21,7 +21,7 @@ from banditcore.errors import (
 from banditcore.meanwhile import meanwhile
 from banditcore.refresh.counting import RefreshableBandit
 from banditcore.refresh.drawing import Executors
-from banditcore.refresh.job import refresh
+from banditcore.refresh.job import checked_segments, refresh
 from banditcore.refresh.memory import Memory
 from banditcore.refresh.report import RefreshReport
 from banditcore.slates import DEFAULT_DEPTH, DEFAULT_SLATES
@@ -99,7 +99,7 @@ class Refresher:
             raise InvalidValueError(describe("every", every, "more than 0 seconds"))
         self._bandit = bandit
         self._every_s = every.total_seconds()
-        self._segments = None if segments is None else list(segments)
+        self._segments = None if segments is None else checked_segments(segments)
         self._depth = positive_int("depth", depth)
         self._slates = positive_int("slates", slates)
         self._executor = executor

@@ -24,7 +24,7 @@ from banditcore.slates import DEFAULT_DEPTH, DEFAULT_SLATES
 from banditcore.store.publish import Restamp, restamp
 from banditcore.threads import usable_cpus
 
-__all__ = ["Progress", "refresh"]
+__all__ = ["Progress", "checked_segments", "refresh"]
 
 _STAMPED_AT_ONCE = 64  # blobs a round trip
 _LOOKED_AT_EVERY = 10  # refreshes, in which each unchanged body is looked at for damage once
@@ -122,12 +122,17 @@ def _report(
     )
 
 
+def checked_segments(wanted: Iterable[str]) -> list[str]:
+    """Return the segments that are asked for; raise for what is no list of them."""
+    if isinstance(wanted, (str, bytes)) or not isinstance(wanted, Iterable):
+        raise InvalidTypeError(describe("segments", wanted, "a list of segments"))
+    return [check_segment(segment) for segment in wanted]
+
+
 def _targets(existing: Sequence[str], wanted: Sequence[str] | None) -> list[str]:
     if wanted is None:
         return with_ancestors(existing)
-    if isinstance(wanted, (str, bytes)) or not isinstance(wanted, Iterable):
-        raise InvalidTypeError(describe("segments", wanted, "a list of segments"))
-    wanted = [check_segment(segment) for segment in wanted]
+    wanted = checked_segments(wanted)
     for segment in wanted:
         if not any(is_within(path, segment) for path in existing):
             raise InvalidValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from math import isfinite, isinf
+from math import inf
 from typing import TypeAlias, TypeVar
 
 from banditcore._packed import frozen_ids
@@ -34,6 +34,9 @@ __all__ = [
 _Item = TypeVar("_Item")
 
 _MOST_ARMS = 2**31 - 1
+_FARTHEST_S = 1e300
+_LEAST_S = 1e-6
+"""Quotients of two times are finite."""
 
 NOTHING: frozenset[str] = frozenset()
 """No exclusions."""
@@ -95,8 +98,10 @@ def check_now(now: float) -> float:
     """Return a moment in seconds since 1970."""
     if isinstance(now, bool) or not isinstance(now, (int, float)):
         raise InvalidTypeError(describe("now", now, "seconds since 1970, a number"))
-    if not isfinite(now):
-        raise InvalidValueError(describe("now", now, "seconds since 1970, finite"))
+    if not -_FARTHEST_S <= now <= _FARTHEST_S:  # neither is NaN
+        raise InvalidValueError(
+            describe("now", now, f"seconds since 1970, finite, at most {_FARTHEST_S:g}")
+        )
     return float(now)
 
 
@@ -108,7 +113,7 @@ def check_user(user: str) -> str:
         raise InvalidValueError(
             describe("user", user, "not empty, or all unknown users share a slate: use None")
         )
-    return user
+    return str.__str__(user)  # of a subclass, such as numpy's or an enum's, the text
 
 
 def check_shown(arms: Iterable[str]) -> list[str]:
@@ -119,9 +124,9 @@ def check_shown(arms: Iterable[str]) -> list[str]:
 def check_users(users: Iterable[str | None]) -> list[str | None]:
     """Return the users of a batch; None for those who are unknown."""
     found: list[str | None] = list(_each("users", users, "users"))
-    for user in found:
+    for place, user in enumerate(found):
         if user is not None and (user.__class__ is not str or not user):
-            check_user(user)
+            found[place] = check_user(user)
     return found
 
 
@@ -164,8 +169,10 @@ def check_seconds(name: str, value: float, *, endless: bool = False) -> float:
     remedy = f"seconds, a number above 0{', or inf' if endless else ''}"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidTypeError(describe(name, value, remedy))
-    if not value > 0 or (isinf(value) and not endless):
+    if not value > 0 or (value == inf and not endless):
         raise InvalidValueError(describe(name, value, remedy))
+    if not _LEAST_S <= value <= _FARTHEST_S and value != inf:
+        raise InvalidValueError(describe(name, value, f"{_LEAST_S:g} to {_FARTHEST_S:g} seconds"))
     return float(value)
 
 

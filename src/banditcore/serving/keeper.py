@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from banditcore.errors import InvalidTypeError, StoreError, describe
+from banditcore.errors import InvalidTypeError, InvalidValueError, StoreError, describe
 from banditcore.serving import polling
 from banditcore.serving.backup import Backup
 from banditcore.serving.loader import SnapshotLoader
@@ -151,6 +151,8 @@ def open_backup(backup: str | os.PathLike[str], bandit: str, max_age: float) -> 
         directory = Path(backup).absolute()
     except TypeError as error:
         raise InvalidTypeError(describe("backup", backup, "a directory's path, or None")) from error
+    if not os.fspath(backup) or "\0" in str(directory):
+        raise InvalidValueError(describe("backup", backup, "a directory's path, or None"))
     # What is older than max_age is of less use: it is renewed some times before.
     return Backup(directory, bandit, renew_after_s=min(max_age / 3, _RENEW_BACKUP_S))
 

@@ -154,7 +154,8 @@ class Poller:
             mine = self._wanted = self._wanted or _Flight()
             self._run_thread()
             self._changed.notify_all()
-            self._changed.wait_for(lambda: mine.done or self._is_stopped(), timeout_s)
+            longest = None if timeout_s is None else min(timeout_s, threading.TIMEOUT_MAX)
+            self._changed.wait_for(lambda: mine.done or self._is_stopped(), longest)
             if self._is_stopped():
                 return None
         if not mine.done:
@@ -211,7 +212,7 @@ class Poller:
                     return self._running
                 if self._due is None:
                     break
-                self._changed.wait(self._due - now)
+                self._changed.wait(min(self._due - now, threading.TIMEOUT_MAX))
             self._thread = None
             return None
 

@@ -2,25 +2,58 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from banditcore._answer import Answer
-from banditcore.serving.rung import Policy
 
 __all__ = ["DEFAULT_SOURCE", "Made", "Recommendation"]
 
 DEFAULT_SOURCE = "default"
 """The `source` of an answer that came from the caller's own list."""
 
-Made: TypeAlias = tuple[Policy, int, frozenset[str]]
+
+class KnownPolicy:
+    """The policy of an answer from elsewhere: its propensities alone.
+
+    Parameters
+    ----------
+    known : (n,) float64
+        Of the answer's arms.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self, known: NDArray[np.float64]) -> None:
+        self._known = known
+
+    def propensities(
+        self, _arms: tuple[str, ...], _k: int, _excluded: frozenset[str]
+    ) -> NDArray[np.float64]:
+        """Return them."""
+        return self._known.copy()
+
+
+class Explains(Protocol):
+    """What tells of propensities."""
+
+    def propensities(
+        self, arms: tuple[str, ...], k: int, excluded: frozenset[str]
+    ) -> NDArray[np.float64]:
+        """Return the probability of each of `arms` at its position, NaN where it is not known."""
+
+
+Made: TypeAlias = tuple[Explains, int, frozenset[str]]
 """What chose an answer, how many arms were asked for, and which were excluded."""
 
 
 class Recommendation(Answer):
     """Arms for one request. Immutable.
+
+    It can be pickled, propensities included: they are found for that, which with ``mode="live"``
+    takes a quadrature.
 
     Attributes
     ----------
@@ -71,8 +104,32 @@ class Recommendation(Answer):
     def __hash__(self) -> int:
         return hash(self._fields())
 
+    def __copy__(self) -> Recommendation:
+        return self
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Recommendation:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What chose it is a whole snapshot, which stays here.
+        known = None if self._made is None else self.propensities
+        return _received, (*self._fields(), known)
+
     def __repr__(self) -> str:
         return (
             f"Recommendation(arms={self.arms!r}, source={self.source!r}, version={self.version!r}, "
             f"age={self.age!r}, degraded={self.degraded!r})"
         )
+
+
+def _received(  # noqa: PLR0917
+    arms: tuple[str, ...],
+    source: str,
+    version: int | None,
+    age: float | None,
+    degraded: tuple[str, ...],
+    known: NDArray[np.float64] | None,
+) -> Recommendation:
+    """Return an answer that was made elsewhere."""
+    made = None if known is None else (KnownPolicy(known), len(arms), frozenset[str]())
+    return Recommendation(arms, source, version, age, degraded, made)

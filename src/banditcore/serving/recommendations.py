@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
-from banditcore.serving.arguments import Exclusions
-from banditcore.serving.recommendation import Recommendation
-from banditcore.serving.rung import Policy
+from banditcore.serving.arguments import NOTHING, Exclusions
+from banditcore.serving.recommendation import Explains, Recommendation
 
 __all__ = ["Origin", "Recommendations"]
 
@@ -19,7 +18,7 @@ class Origin(NamedTuple):
     version: int | None
     age: float | None
     degraded: tuple[str, ...]
-    policy: Policy | None
+    policy: Explains | None
 
 
 class Recommendations(Sequence[Recommendation]):
@@ -60,5 +59,18 @@ class Recommendations(Sequence[Recommendation]):
         made = None if policy is None else (policy, self._k, excluded)
         return Recommendation(self.arms[place], source, version, age, degraded, made)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _received, (list(self),)
+
     def __repr__(self) -> str:
         return f"<Recommendations for {len(self)} users>"
+
+
+def _received(answers: list[Recommendation]) -> Recommendations:
+    """Return answers that were made elsewhere."""
+    origins = []
+    for answer in answers:
+        policy = None if answer._made is None else answer._made[0]
+        origins.append(Origin(answer.source, answer.version, answer.age, answer.degraded, policy))
+    arms = [answer.arms for answer in answers]
+    return Recommendations(arms, origins, max(map(len, arms), default=0), NOTHING)

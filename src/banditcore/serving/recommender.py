@@ -344,7 +344,7 @@ class Recommender:
         excluded = NOTHING if exclude is _NO_EXCLUSIONS else check_excluded(exclude)
         moment = moment_of(now)
         if user is not None and (user.__class__ is not str or not user):
-            check_user(user)
+            user = check_user(user)
         if not self._ready:
             self._check_answerable()
         seen = None if user is None or self._seen is None else self._seen.look_up(user, moment)

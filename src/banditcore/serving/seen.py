@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import weakref
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -290,7 +290,9 @@ class SeenItems:
     ) -> tuple[str, dict[int, int], Command]:
         """Remember a mark here; return its record's key, its exposures, what sends them."""
         key, second = keys.seen(self._bandit, user), int(moment // 1)
-        exposures = {exposure(arm_hash(arm), second): second for arm in arms}
+        # No more than a record keeps: the server would be busy with the others for nothing.
+        last = deque(dict.fromkeys(arms), maxlen=MOST_EXPOSURES)
+        exposures = {exposure(arm_hash(arm), second): second for arm in last}
         if exposures:
             self.memory.mark(key, exposures)
         return key, exposures, self._command(key, exposures)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
+
+from banditcore.store.seen_record import MOST_EXPOSURES
 
 __all__ = ["MOST_UNSENT", "Fate", "UnsentMarks"]
 
@@ -74,8 +77,10 @@ class UnsentMarks:
                 return
             self._keep(key, exposures)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name=_THREAD, daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._work, name=_THREAD, daemon=True)
+                with suppress(RuntimeError):  # the system gives no thread now; the next mark tries
+                    thread.start()
+                    self._thread = thread
 
     def refused(self, exposures: int) -> None:
         """Count marks that the store will never take."""
@@ -99,6 +104,10 @@ class UnsentMarks:
         before = len(held)
         held.update(exposures)
         self._size += len(held) - before
+        while len(held) > MOST_EXPOSURES:  # the record would drop them
+            del held[next(iter(held))]
+            self._size -= 1
+            self.dropped += 1
         while self._size > self._most:
             key, oldest = next(iter(self._users.items()))
             del oldest[next(iter(oldest))]

@@ -81,6 +81,10 @@ class RedisGroupSource:
                 describe("stream", stream, "a key of banditcore's own: a bandit reads these anyway")
             )
         check_id("group", group)
+        if isinstance(claim_after_s, bool) or not isinstance(claim_after_s, int | float):
+            raise InvalidTypeError(
+                describe("claim_after_s", claim_after_s, "seconds, 0.001 to 86,400")
+            )
         if not 0.001 <= claim_after_s <= 86_400:
             raise InvalidValueError(
                 describe("claim_after_s", claim_after_s, "seconds, 0.001 to 86,400")

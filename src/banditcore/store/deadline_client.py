@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -84,11 +85,13 @@ class DeadlineClient:
         self._is_closed = False
         self._learner: threading.Thread | None = None
         self._learned = -_RELEARN_S
+        self._unlearned: str | None = None
 
     @property
     def trouble(self) -> str | None:
         """Why a server is out of reach; None while none is. No password is in it."""
-        return next((each.trouble for each in self._lines.values() if each.trouble), None)
+        found = (each.trouble for each in self._lines.values() if each.trouble)
+        return next(found, self._unlearned)
 
     def warm_up(self, deadline: float) -> None:
         """Open a first connection to each server, as far as that succeeds by `deadline`."""
@@ -242,6 +245,7 @@ class DeadlineClient:
         members: list[int],
         answers: dict[int, Answer],
     ) -> None:
+        self._unlearned = None
         codes = {reply.code for reply in replies if isinstance(reply, Refusal)}
         if "READONLY" in codes:  # the primary is elsewhere by now
             lines.retire(line, idle=True)
@@ -277,14 +281,19 @@ class DeadlineClient:
             if not self._places.may_move:
                 return
             self._learned = now
-            self._learner = threading.Thread(target=self._learn, name=_THREAD, daemon=True)
-            self._learner.start()
+            thread = threading.Thread(target=self._learn, name=_THREAD, daemon=True)
+            with suppress(RuntimeError):  # the system gives no thread now; the next request asks
+                thread.start()
+                self._learner = thread
 
     def _learn(self) -> None:
         try:
             self._places.relearn()
-        except StoreError:
-            pass  # requests go on to say that they are unanswered, and to call for another look
+        except StoreError as error:
+            # Requests go on to say that they are unanswered, and to call for another look.
+            self._unlearned = str(error)
+        else:
+            self._unlearned = None
         finally:
             known = set(self._places.nodes())
             with self._lock:

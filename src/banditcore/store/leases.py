@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from banditcore.errors import CorruptDataError, InvalidValueError, describe
+from banditcore.errors import CorruptDataError, InvalidTypeError, InvalidValueError, describe
 from banditcore.store import keys, library, stream_library
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ class Lease:
     """
 
     def __init__(self, store: Store, key: str, *, name: str, ttl_s: float = DEFAULT_TTL_S) -> None:
+        if isinstance(ttl_s, bool) or not isinstance(ttl_s, int | float):
+            raise InvalidTypeError(describe("ttl_s", ttl_s, "seconds, 0.001 to 86,400"))
         if not 0.001 <= ttl_s <= 86_400:
             raise InvalidValueError(describe("ttl_s", ttl_s, "seconds, 0.001 to 86,400"))
         self.name = name

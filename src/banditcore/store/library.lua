@@ -14,7 +14,7 @@ end
 -- read(keys: state, arms; args: known_token, known_bytes, known_sha1, with_counts)
 --   -> {} when the segment does not exist, else
 --      {v, t, n, server time in microseconds, start of the tail, tail of the registry, chunk, ...}
---      | {CORRUPT, field}
+--      | {CORRUPT, field} | {CORRUPT, n, v}
 -- Reads one moment; writes nothing. with_counts is "1" or "0".
 local function read(keys, args)
   local state, arms = keys[1], keys[2]
@@ -25,7 +25,7 @@ local function read(keys, args)
   end
   slots = not slots and '0' or unsealed(slots)
   if not slots or not string.match(slots, '^%d+$') then
-    return corrupt('n')
+    return { 'CORRUPT', 'n', version } -- which may be of a release that wrote n otherwise
   end
   local start, tail = registry_tail(arms, token == args[1], tonumber(args[2]), args[3])
   local time = redis.call('TIME')

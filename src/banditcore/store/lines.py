@@ -191,8 +191,14 @@ class Lines:
     def _start_opener(self) -> None:
         """Start the thread if there is something to open. Holds the lock."""
         if self._opener is None and self._has_to_open():
-            self._opener = threading.Thread(target=self._open, name=self._name, daemon=True)
-            self._opener.start()
+            opener = threading.Thread(target=self._open, name=self._name, daemon=True)
+            try:
+                opener.start()
+            except RuntimeError as error:  # the system gives no thread now
+                # Not for the request: it waits for its line in vain, and the next one tries again.
+                self.trouble = _told(error)
+            else:
+                self._opener = opener
 
     def _has_to_open(self) -> bool:
         room = self._taken + len(self._idle) < MOST_LINES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -12,6 +13,7 @@ from redis.crc import key_slot
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
+from banditcore.errors import StoreError
 from banditcore.store.translation import translating
 
 if TYPE_CHECKING:
@@ -91,7 +93,8 @@ class Places:
     def _reached(self) -> redis.RedisCluster | None:
         """Return the cluster's client, kept when the store closes; None before there is a map."""
         if self._client is None and self._store.was_reached:
-            self._client = self._store.client
+            with suppress(StoreError):  # closed at this moment
+                self._client = self._store.client
         return self._client if isinstance(self._client, redis.RedisCluster) else None
 
     def _connection(self, node: str, timeout_s: float) -> AbstractConnection:

@@ -61,6 +61,8 @@ class SegmentView:
         """
         if reply[0] == b"CORRUPT":
             field = reply[1].decode()
+            if len(reply) > 2:
+                SegmentVersion.unpack(reply[2], segment)  # another release's explains it
             raise CorruptDataError(describe(field, "damaged", f"segment {segment!r} is not read"))
         version, token = SegmentVersion.unpack(reply[0], segment), reply[1]
         slots, start, tail = int(reply[2]), int(reply[4]), reply[5]
