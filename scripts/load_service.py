@@ -67,6 +67,8 @@ class Generator:
         self._schedule = Schedule(options.rate, options.seed)
         self._slow_s = options.budget / 2
         self._phases = [_new_phase() for _ in range(options.threads)]
+        self._spare = [_new_phase() for _ in range(options.threads)]
+        self._total = _new_phase()
         self._counting = [threading.Lock() for _ in range(options.threads)]
         self._stop = threading.Event()
         self._stalls: list[Stall] = []
@@ -80,12 +82,15 @@ class Generator:
 
     def phase(self) -> Phase:
         """Return what happened since the last time, and begin anew."""
-        total = Phase()
+        total = self._total
+        total.clear()
         total.stalls, self._stalls = self._stalls, []
         for number in range(len(self._phases)):
             with self._counting[number]:
-                old, self._phases[number] = self._phases[number], _new_phase()
+                old, self._phases[number] = self._phases[number], self._spare[number]
             total.add(old)
+            old.clear()
+            self._spare[number] = old
         return total
 
     def stop(self) -> None:

@@ -86,6 +86,17 @@ class Tally:
         self.exceptions += other.exceptions
         self.wrong += other.wrong
 
+    def clear(self) -> None:
+        """Begin anew.
+
+        A histogram hangs in a circle with its encoder: a new one each time would lie about until
+        the collector comes, and look like a leak.
+        """
+        for found in (self.service, self.intended):
+            found.reset()
+        for counter in (self.labels, self.exceptions, self.wrong):
+            counter.clear()
+
     def encoded(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
         return {
@@ -120,6 +131,12 @@ class Phase:
             self.tallies.setdefault(kind, Tally()).add(tally)
         self.slow += other.slow[: _MOST_KEPT - len(self.slow)]
         self.stalls += other.stalls[: _MOST_STALLS - len(self.stalls)]
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.slow, self.stalls = [], []
+        for tally in self.tallies.values():
+            tally.clear()
 
     @property
     def longest_stall_s(self) -> float:

@@ -25,6 +25,8 @@ def test_phases_come_back_from_json_as_they_were_and_add_up() -> None:
     assert 3000 <= tally.intended.get_max_value() < 3003
     assert total.stalls == 2 * [Stall(1.0, 1.5, 0.1)]
     assert total.longest_stall_s == 0.5
+    total.clear()
+    assert (total.of(("bank",)).samples, total.slow, total.stalls) == (0, [], [])
 
 
 def test_three_nines_need_fifty_thousand_samples() -> None:
