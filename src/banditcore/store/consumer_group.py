@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,6 +13,7 @@ import redis
 from redis.exceptions import ResponseError
 
 from banditcore.errors import StoreError
+from banditcore.store import library, stream_library
 from banditcore.store.stream_reading import LONGEST_WAIT_S, patient_client
 from banditcore.store.translation import translated, translating
 from banditcore.store.transport import Command, Conversation, Failure, Word
@@ -135,15 +137,10 @@ class ConsumerGroup:
         if self._waiting is not None:
             self._waiting.close()
             self._waiting = None
-        where = (self._stream, self._group)
-        try:
-            words = ("XPENDING", *where, "-", "+", 1, self._consumer)
-            [pending] = self._store.replies([self._command(*words)])
-            if not pending:  # nobody would be given it any more
-                leave = ("XGROUP", "DELCONSUMER", *where, self._consumer)
-                self._store.replies([self._command(*leave)])
-        except StoreError:
-            return  # what is left of this consumer is a name without a meaning
+        # What is left of this consumer otherwise is a name without a meaning.
+        with suppress(StoreError):
+            leave = stream_library.leave(self._stream, self._group, self._consumer)
+            library.run(self._store, [leave])
 
     def _read(
         self, limit: int, patient: redis.Redis | None = None, block_ms: int = 0

@@ -17,6 +17,7 @@ __all__ = [
     "lease_acquire",
     "lease_release",
     "lease_renew",
+    "leave",
     "read",
     "replay",
     "survey",
@@ -82,6 +83,11 @@ def lease_renew(lease: str, *, token: bytes, ttl_ms: int) -> Call:
 def lease_release(lease: str, *, token: bytes) -> Call:
     """Give a lease up."""
     return Call("lease_release", (lease,), (token,), file=FILE)
+
+
+def leave(stream: str, group: str, consumer: str) -> Call:
+    """Remove a consumer of a group, unless something is pending for it."""
+    return Call("leave", (stream,), (group, consumer), file=FILE)
 
 
 def damaged(reply: Reply, what: str) -> CorruptDataError:

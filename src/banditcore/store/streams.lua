@@ -345,6 +345,17 @@ local function lease_release(keys, args)
   return { 'OK' }
 end
 
+-- leave(keys: stream of a group; args: group, consumer) -> {OK} | {PENDING}
+-- Removes a consumer that has nothing pending. What it had would be given to nobody any more, so no
+-- delivery may come between the look and the removal.
+local function leave(keys, args)
+  if #redis.call('XPENDING', keys[1], args[1], '-', '+', 1, args[2]) > 0 then
+    return { 'PENDING' }
+  end
+  redis.call('XGROUP', 'DELCONSUMER', keys[1], args[1], args[2])
+  return { 'OK' }
+end
+
 redis.register_function('@LIBRARY@_append', append)
 redis.register_function({ function_name = '@LIBRARY@_read', callback = read, flags = { 'no-writes' } })
 redis.register_function({ function_name = '@LIBRARY@_survey', callback = survey, flags = { 'no-writes' } })
@@ -352,6 +363,7 @@ redis.register_function('@LIBRARY@_trim', trim)
 redis.register_function('@LIBRARY@_advance', advance)
 redis.register_function('@LIBRARY@_dead_letter', dead_letter)
 redis.register_function('@LIBRARY@_replay', replay)
+redis.register_function('@LIBRARY@_leave', leave)
 redis.register_function('@LIBRARY@_lease_acquire', lease_acquire)
 redis.register_function('@LIBRARY@_lease_renew', lease_renew)
 redis.register_function('@LIBRARY@_lease_release', lease_release)
