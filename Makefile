@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 # What the compiled core is built from. A changed Python file needs no build: the install is editable.
 BUILT_FROM := pyproject.toml setup.py $(wildcard src/banditcore/*.pyx src/banditcore/cpp/*)
 
-.PHONY: help demo bench benchmarks stream-speed results exactness test test-slow check lint types statemachine chaos load soak sanitize neon build clean
+.PHONY: help demo bench benchmarks stream-speed results exactness test test-slow test-long check lint types statemachine chaos load soak sanitize neon build clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -46,8 +46,11 @@ test: $(VENV)/.checkable  ## the tests, without those marked slow
 test-slow: $(VENV)/.checkable  ## the tests marked slow
 	@$(BIN)/python -m pytest -m slow
 
-check: lint types  ## every check: lint, types, all tests
-	@$(BIN)/python -m pytest -m ""
+test-long: $(VENV)/.checkable  ## chaos, load and soak in short: minutes each
+	@$(BIN)/python -m pytest -m long
+
+check: lint types  ## every check: lint, types, all tests but those of test-long
+	@$(BIN)/python -m pytest -m "not long"
 
 lint: $(VENV)/.checkable  ## ruff and cython-lint
 	@$(BIN)/ruff check .

@@ -41,6 +41,7 @@ def test_a_server_that_is_killed_and_blobs_that_are_damaged() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_fault_and_every_cold_start() -> None:
     said = loaded("--seconds", "4", "--starts")
     assert len(rows(said)) == 19
