@@ -118,6 +118,9 @@ def test_one_that_is_killed_under_load_loses_nothing_it_answered(directory: Path
             assert process.stdin is not None
             process.stdin.write("\n" * 60)  # nobody waits for anybody
             process.stdin.flush()
+        for process in processes[1:]:
+            assert process.stdout is not None
+            process.stdout.readline()  # it is there, and writes
         for line in range(1, 4):
             assert processes[0].stdout is not None
             while processes[0].stdout.readline() != f"{15 * line}\n":
