@@ -222,7 +222,10 @@ class Backup:
         self._files = self._bytes = 0
         long_ago = time.time() - _ABANDONED_S
         for entry in self._entries():
-            found = entry.stat(follow_symlinks=False)
+            try:
+                found = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:  # another process has put it in its place
+                continue
             if _FILE.fullmatch(entry.name):
                 self._files += 1
                 self._bytes += found.st_size
