@@ -35,6 +35,7 @@ CALLS = {
     "lease_acquire": stream_library.lease_acquire(KEYS.lease, token=b"t", ttl_ms=1000),
     "lease_renew": stream_library.lease_renew(KEYS.lease, token=b"t", ttl_ms=1000),
     "lease_release": stream_library.lease_release(KEYS.lease, token=b"t"),
+    "leave": stream_library.leave(KEYS.stream, "group", "consumer"),
 }
 
 
@@ -53,7 +54,7 @@ def test_the_binding_has_the_arguments_that_the_library_documents(name: str) -> 
     key_names, arguments = DOCUMENTED[name]
     binding = getattr(stream_library, name)
     numbers = iter(range(1000, 2000))
-    values: dict[str, object] = {"keys": KEYS, "lease": KEYS.lease}
+    values: dict[str, object] = {"keys": KEYS, "lease": KEYS.lease, "stream": KEYS.stream}
     for parameter in inspect.signature(binding).parameters:
         values.setdefault(parameter, next(numbers))
     values |= {"producer": PRODUCER, "letters": [next(numbers)]}

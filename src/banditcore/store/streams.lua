@@ -345,8 +345,8 @@ local function lease_release(keys, args)
   return { 'OK' }
 end
 
--- leave(keys: stream of a group; args: group, consumer) -> {OK} | {PENDING}
--- Removes a consumer that has nothing pending. What it had would be given to nobody any more, so no
+-- leave(keys: stream; args: group, consumer) -> {OK} | {PENDING}
+-- Removes a consumer of a group that has nothing pending. What it had would be given to nobody any more, so no
 -- delivery may come between the look and the removal.
 local function leave(keys, args)
   if #redis.call('XPENDING', keys[1], args[1], '-', '+', 1, args[2]) > 0 then
