@@ -120,6 +120,7 @@ FLOORS = (
         "ingest",
         "sources.source",
         "sources",
+        "sources.records",
         "sources.redis_stream",
         "sources.redis_group",
         "sources.kafka",

@@ -27,8 +27,7 @@ from banditcore.errors import (
     describe,
 )
 from banditcore.identifiers import check_id
-from banditcore.logs.columns import Source as Column
-from banditcore.logs.convert import convert
+from banditcore.sources.records import Row, columns_of, row_of
 from banditcore.sources.redis_stream import DEFAULT_LEASE_S, RedisStreamSource, StreamOwnership
 from banditcore.sources.source import SourceBatch, SourceReject
 from banditcore.store import dead_letters, leases
@@ -40,8 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["KafkaSource"]
 
 _FIELDS = ("segment", "arm", "successes", "trials", "time")
-_COLUMNS = {name: Column(("", ""), (name,), (None,)) for name in _FIELDS}
-_REQUIRED = ("segment", "arm", "successes")
+_OPTIONAL = ("trials", "time")
 _METADATA_FOR_S = 30.0
 _BROKER_S = 10.0
 _MOST_AT_ONCE = 10_000
@@ -260,19 +258,9 @@ class _Reading:
 
 
 def _batch(partition: int, messages: Sequence[Any]) -> SourceBatch:
-    rows: list[tuple[object, ...]] = []
-    places: list[int] = []
-    reasons: dict[int, str] = {}
-    for place, message in enumerate(messages):
-        row = _row(message)
-        if isinstance(row, str):
-            reasons[place] = row
-        else:
-            rows.append(row)
-            places.append(place)
-    events, kept, bad = convert(rows, _FIELDS, _COLUMNS, float("inf"))
-    reasons |= {places[row]: reason for row, reason in bad.items()}
-    offsets = np.array([messages[places[row]].offset() for row in kept], dtype=np.int64)
+    rows = [_row(message) for message in messages]
+    events, places, reasons = columns_of(rows, _FIELDS)
+    offsets = np.array([messages[place].offset() for place in places], dtype=np.int64)
     rejects = tuple(
         SourceReject(messages[place].offset(), messages[place].value() or b"", reasons[place])
         for place in sorted(reasons)
@@ -280,7 +268,7 @@ def _batch(partition: int, messages: Sequence[Any]) -> SourceBatch:
     return SourceBatch(partition, events, offsets, rejects, int(messages[-1].offset()))
 
 
-def _row(message: Any) -> tuple[object, ...] | str:  # noqa: PLR0911  # a list of reasons
+def _row(message: Any) -> Row | str:
     """Return the values of a message in the order of `_FIELDS`, or why there are none."""
     value = message.value()
     if value is None:
@@ -293,20 +281,13 @@ def _row(message: Any) -> tuple[object, ...] | str:  # noqa: PLR0911  # a list o
         return f"no JSON: {error}"
     if not isinstance(record, dict):
         return f"a JSON object is needed, not {type(record).__name__}"
-    if "reward" in record:
-        if "successes" in record:
-            return "reward and successes mean the same: give one"
-        record["successes"] = record.pop("reward")
-    for name in _REQUIRED:
-        if name not in record:
-            return f"it has no key {name!r}"
     kind, milliseconds = message.timestamp()
-    record.setdefault("trials", 1)
-    if "time" not in record:
-        if kind == 0:
-            return "it has no key 'time', and the message no time of its own"
-        record["time"] = milliseconds / 1000
-    return tuple(record[name] for name in _FIELDS)
+    if kind:
+        record.setdefault("time", milliseconds / 1000)
+    row = row_of(record, _FIELDS, _OPTIONAL, "key")
+    if not isinstance(row, str) and "time" not in record:
+        return "it has no key 'time', and the message no time of its own"
+    return row
 
 
 def _refuse_constant(name: str) -> NoReturn:

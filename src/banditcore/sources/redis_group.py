@@ -21,8 +21,7 @@ import numpy as np
 
 from banditcore.errors import InvalidTypeError, InvalidValueError, describe
 from banditcore.identifiers import check_id
-from banditcore.logs.columns import Source as Column
-from banditcore.logs.convert import convert
+from banditcore.sources.records import Row, columns_of, row_of
 from banditcore.sources.source import Delivery, SourceReject
 from banditcore.store import dead_letters
 from banditcore.store.consumer_group import ConsumerGroup, GroupEntry
@@ -39,8 +38,7 @@ DEFAULT_CLAIM_AFTER_S = 60.0
 """After how many seconds another worker takes what one was given and did not acknowledge."""
 
 _FIELDS = ("segment", "arm", "successes", "trials", "time", "event_id")
-_COLUMNS = {name: Column(("", ""), (name,), (None,)) for name in _FIELDS}
-_REQUIRED = ("segment", "arm", "successes", "event_id")
+_OPTIONAL = ("trials", "time")
 
 
 class RedisGroupSource:
@@ -134,19 +132,9 @@ class RedisGroupSource:
 
 
 def _delivery(partition: int, entries: Sequence[GroupEntry]) -> Delivery:
-    rows: list[tuple[object, ...]] = []
-    places: list[int] = []
-    reasons: dict[int, str] = {}
-    for place, (name, fields) in enumerate(entries):
-        row = _row(name, fields)
-        if isinstance(row, str):
-            reasons[place] = row
-        else:
-            rows.append(row)
-            places.append(place)
-    events, kept, bad = convert(rows, _FIELDS, _COLUMNS, float("inf"))
-    reasons |= {places[row]: reason for row, reason in bad.items()}
-    offsets = np.array([_offset(entries[places[row]][0]) for row in kept], dtype=np.int64)
+    rows = [_row(*entry) for entry in entries]
+    events, places, reasons = columns_of(rows, _FIELDS)
+    offsets = np.array([_offset(entries[place][0]) for place in places], dtype=np.int64)
     rejects = tuple(
         SourceReject(_offset(entries[place][0]), _as_json(*entries[place]), reasons[place])
         for place in sorted(reasons)
@@ -154,23 +142,15 @@ def _delivery(partition: int, entries: Sequence[GroupEntry]) -> Delivery:
     return Delivery(partition, events, offsets, rejects, tuple(name for name, _ in entries))
 
 
-def _row(name: bytes, fields: list[bytes]) -> tuple[object, ...] | str:
+def _row(name: bytes, fields: list[bytes]) -> Row | str:
     """Return the values of an entry in the order of `_FIELDS`, or why there are none."""
     try:
         texts = [field.decode() for field in fields]
     except UnicodeDecodeError as error:
         return f"it is no UTF-8: {error}"
     record: dict[str, object] = dict(zip(texts[::2], texts[1::2], strict=True))
-    if "reward" in record:
-        if "successes" in record:
-            return "reward and successes mean the same: give one"
-        record["successes"] = record.pop("reward")
-    for needed in _REQUIRED:
-        if needed not in record:
-            return f"it has no field {needed!r}"
-    record.setdefault("trials", 1)
     record.setdefault("time", int(name.partition(b"-")[0]) / 1000)
-    return tuple(record[field] for field in _FIELDS)
+    return row_of(record, _FIELDS, _OPTIONAL, "field")
 
 
 def _offset(name: bytes) -> int:
