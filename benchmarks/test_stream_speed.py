@@ -41,7 +41,7 @@ def test_one_worker(benchmark, store: bc.Store) -> None:
 
     def emitted() -> None:
         for batch in batches():
-            assert bandit.emit(batch) == len(batch["segment"])  # type: ignore[arg-type]
+            assert bandit.emit(batch) == len(batch["segment"])
             bandit.flush()
 
     emitted()
@@ -72,7 +72,7 @@ def test_emit(benchmark, store: bc.Store) -> None:
 def test_pipelined_hincrbyfloat(benchmark, store: bc.Store) -> None:
     """Two increments an event, 50,000 events a round trip, which count twice when retried."""
     some = [
-        list(zip(batch["segment"], batch["arm"], batch["successes"].tolist(), strict=True))  # type: ignore[call-overload, attr-defined]
+        list(zip(batch["segment"], batch["arm"], batch["successes"].tolist(), strict=True))
         for batch in batches()
     ]
 

@@ -62,7 +62,7 @@ def sums_of(columns: Columns) -> Sums:
     rows = zip(*(columns[name] for name in ("arm", "trials", "successes")), strict=True)
     for arm, n, s in rows:
         trials, successes = sums.get(str(arm), (0.0, 0.0))
-        sums[str(arm)] = trials + float(n), successes + float(s)  # type: ignore[arg-type]
+        sums[str(arm)] = trials + float(n), successes + float(s)
     return sums
 
 

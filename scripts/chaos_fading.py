@@ -181,7 +181,7 @@ def follow(bandit: Bandit, options: Namespace, number: int, moment: float) -> st
             pair
             for steps in itertools.product(*(range(a, b + 1) for a, b in bounds))
             if list(steps) == sorted(steps)
-            for pair in changes.exponents(moment, steps, until)  # type: ignore[arg-type]
+            for pair in changes.exponents(moment, steps, until)
         }
         wrong = {arm: found.get(arm) for arm in arms if found.get(arm) not in _sums(arm, faded)}
         if not wrong:
@@ -226,7 +226,7 @@ def tune(options: Namespace) -> None:
                 at = clock(options)()
                 half_life = dice.choice([h for h in HALF_LIVES_S if h != half_life])
                 lines.write("meant", at, half_life)
-            bandit = Bandit(NAME, store, clock=lambda at=at: at)  # type: ignore[misc]
+            bandit = Bandit(NAME, store, clock=lambda at=at: at)
             insisting(bandit.change_half_life, timedelta(seconds=half_life))
             lines.write("done", clock(options)())
 

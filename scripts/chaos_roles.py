@@ -61,8 +61,8 @@ def add(trials: Counts, successes: Counts, columns: Columns) -> None:
     """Add the events of a batch to exact sums."""
     rows = zip(*(columns[name] for name in ("segment", "arm", "trials", "successes")), strict=True)
     for segment, arm, n, s in rows:
-        trials[segment, arm] += n  # type: ignore[index, assignment]
-        successes[segment, arm] += s  # type: ignore[index, assignment]
+        trials[segment, arm] += n
+        successes[segment, arm] += s
 
 
 def log_path(directory: Path, number: int) -> Path:

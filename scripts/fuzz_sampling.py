@@ -187,7 +187,7 @@ def asked(  # noqa: PLR0917 (it is called by place)
         for _ in range(3):
             named = sampler_options(rng, n, k, size)
             try:
-                check(one.topk(k, **named), k, named["size"])  # type: ignore[arg-type]
+                check(one.topk(k, **named), k, named["size"])
             except (BanditCoreError, MemoryError):
                 COUNTS["topk of a sampler", False] += 1
             else:
@@ -222,7 +222,7 @@ def main() -> None:
             else:
                 COUNTS[name, True] += 1
                 if name.startswith("thompson_topk"):
-                    check(answer, positional[2], named.get("size"))  # type: ignore[arg-type]
+                    check(answer, positional[2], named.get("size"))
     names = sorted({name for name, _ in COUNTS})
     for name in names:
         sys.stdout.write(

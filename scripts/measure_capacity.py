@@ -76,7 +76,7 @@ def record(bandit: bc.Bandit, segments: int, arms: int) -> None:
 def segments(store: bc.Store) -> None:
     """Bytes of a segment in the server, and what drawing it takes."""
     for name, prior in (("fixed prior", bc.Prior(1, 30)), ("empirical prior", "empirical")):
-        shop = bc.Bandit(f"shop {name}", store, prior=prior)  # type: ignore[arg-type]
+        shop = bc.Bandit(f"shop {name}", store, prior=prior)
         record(shop, SEGMENTS, ARMS)
         ours, theirs = cpu(store, shop.refresh)
         say(

@@ -65,7 +65,7 @@ def main() -> None:
     for shape in (click_like, close, alike):
         for n in (100, 300, 1_000, 3_000, 10_000, 100_000):
             a, b = shape(np.random.default_rng(1), n)
-            built = seconds(lambda a=a, b=b: ThompsonSampler(a, b)) * 1e6  # type: ignore[misc]
+            built = seconds(lambda a=a, b=b: ThompsonSampler(a, b)) * 1e6
             tables = _race.Tables(a, b, None)
             for k in (1, 10, 16, 30, 50):
                 if 4 * k > n:

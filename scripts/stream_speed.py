@@ -154,8 +154,8 @@ def worker_process(url: str, batch: int) -> Iterator[None]:
 
 def increments(store: bc.Store, batch: Batch, number: int) -> Callable[[], None]:
     """Return what adds each event to one field, or to two as counts need it, in one round trip."""
-    columns = (batch["segment"], batch["arm"], batch["successes"].tolist())  # type: ignore[attr-defined]
-    rows = list(zip(*columns, strict=True))  # type: ignore[call-overload]
+    columns = (batch["segment"], batch["arm"], batch["successes"].tolist())
+    rows = list(zip(*columns, strict=True))
 
     def run() -> None:
         pipeline = store.client.pipeline(transaction=False)
