@@ -11,7 +11,7 @@ import pytest
 
 from banditcore.store.breaker import FAILURES, LONGEST_PAUSE_S, Breaker
 from banditcore.store.line import Line
-from banditcore.store.lines import Lines, NoLineError
+from banditcore.store.lines import MOST_LINES, Lines, NoLineError
 from servers import wait_until
 
 FAR = 1e9  # by time.monotonic
@@ -168,4 +168,43 @@ def test_many_threads_share_lines() -> None:
     lines.close()
     with pytest.raises(NoLineError):
         lines.take()
+    other.close()
+
+
+def test_lines_that_nobody_gave_back_leave_room_for_others() -> None:
+    other = Other()
+    lines = Lines(other.open, "test")
+    for _ in range(2 * MOST_LINES):  # as of requests that were interrupted
+        lost = taken(lines)
+        lost.close()
+        del lost
+    assert other.tried == 2 * MOST_LINES
+    lines.close()
+    other.close()
+
+
+def test_requests_go_on_while_a_thread_is_slow_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    other, starting, gate = Other(), threading.Event(), threading.Event()
+    start = threading.Thread.start
+
+    def slowly(thread: threading.Thread) -> None:
+        if thread.name == "test":
+            starting.set()
+            gate.wait(20)
+        start(thread)
+
+    lines = Lines(other.open, "test")
+    first, second = taken(lines), taken(lines)
+    wait_until(lambda: not opens(), "the thread goes on")
+    monkeypatch.setattr(threading.Thread, "start", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        third = pool.submit(taken, lines)
+        assert starting.wait(20)
+        pool.submit(lines.give_back, first).result(20)
+        assert third.done() is False
+        gate.set()
+        lines.give_back(third.result(20))
+        assert third.result() is first  # it was waited for, and came sooner than a new one
+    lines.give_back(second)
+    lines.close()
     other.close()

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 
 from banditcore.errors import StoreError
 from banditcore.store.breaker import Breaker
@@ -58,7 +60,8 @@ class Lines:
         self._lock = threading.RLock()
         self._idle: list[Line] = []
         self._waiting: deque[Future[Line]] = deque()
-        self._taken = 0
+        # Weakly: who is interrupted between taking a line and giving it back leaks no place.
+        self._taken: weakref.WeakSet[Line] = weakref.WeakSet()
         self._breaker = Breaker()
         self._opener: threading.Thread | None = None
         self._closing = threading.Event()
@@ -80,16 +83,16 @@ class Lines:
                 while self._idle:
                     line = self._idle.pop()
                     if line.is_quiet:
-                        self._taken += 1
+                        self._taken.add(line)
                         return line
                     dead.append(line)
                 promise: Future[Line] = Future()
                 self._waiting.append(promise)
-                self._start_opener()
-                return promise
         finally:
             for line in dead:
                 line.close()
+        self._open_if_needed()
+        return promise
 
     def wait(self, promise: Future[Line], deadline: float) -> Line:
         """Return what was promised.
@@ -124,7 +127,7 @@ class Lines:
             else:
                 self._breaker.succeeded()
             self._hand_out(line)
-            self._start_opener()
+        self._open_if_needed()
 
     def drop(self, line: Line | None = None) -> None:
         """Give a line up that has not answered, and those that were idle with it."""
@@ -133,23 +136,23 @@ class Lines:
             # They may be as dead: without this each would cost one more request its answer.
             dead, self._idle = self._idle, []
             if line is not None:
-                self._taken -= 1
+                self._taken.discard(line)
                 dead.append(line)
-            self._start_opener()
         for each in dead:
             each.close()
+        self._open_if_needed()
 
     def retire(self, line: Line, *, idle: bool = False) -> None:
         """Give up a taken line, for no fault of the server; with `idle` those that are idle too."""
         dead = [line]
         with self._lock:
-            self._taken -= 1
+            self._taken.discard(line)
             if idle:
                 dead += self._idle
                 self._idle = []
-            self._start_opener()
         for each in dead:
             each.close()
+        self._open_if_needed()
 
     def close(self) -> None:
         """Close idle lines, refuse who waits, end the thread. Taken lines close when returned."""
@@ -162,7 +165,8 @@ class Lines:
             line.close()
         _refuse(waiting)
         if opener is not None and opener is not threading.current_thread():
-            opener.join(_JOIN_S)
+            with suppress(RuntimeError):  # it only begins, and finds nothing to do
+                opener.join(_JOIN_S)
 
     def after_fork(self) -> None:
         """Forget in a child what is the parent's: its lines, and its thread."""
@@ -182,26 +186,36 @@ class Lines:
             if promise.set_running_or_notify_cancel():
                 promise.set_result(line)
                 return
-        self._taken -= 1
+        self._taken.discard(line)
         if self._closing.is_set() or self._breaker.is_open:
             line.close()
         else:
             self._idle.append(line)
 
-    def _start_opener(self) -> None:
-        """Start the thread if there is something to open. Holds the lock."""
-        if self._opener is None and self._has_to_open():
-            opener = threading.Thread(target=self._open, name=self._name, daemon=True)
-            try:
-                opener.start()
-            except RuntimeError as error:  # the system gives no thread now
-                # Not for the request: it waits for its line in vain, and the next one tries again.
+    def _open_if_needed(self) -> None:
+        """Start the thread if there is something to open. Not with the lock held.
+
+        `Thread.start` returns when the new thread runs, which on a busy machine takes long: who
+        starts it waits, but nobody who needs the lock.
+        """
+        if self._opener is not None or not self._has_to_open():
+            return  # as most requests find it; who changes that afterwards comes here too
+        with self._lock:
+            if self._opener is not None or not self._has_to_open():
+                return
+            opener = self._opener = threading.Thread(
+                target=self._open, name=self._name, daemon=True
+            )
+        try:
+            opener.start()
+        except RuntimeError as error:  # the system gives no thread now
+            # Not for the request: it waits for its line in vain, and the next one tries again.
+            with self._lock:
+                self._opener = None
                 self.trouble = _told(error)
-            else:
-                self._opener = opener
 
     def _has_to_open(self) -> bool:
-        room = self._taken + len(self._idle) < MOST_LINES
+        room = len(self._taken) + len(self._idle) < MOST_LINES
         return not self._closing.is_set() and (
             self._breaker.is_open or (bool(self._waiting) and room)
         )
@@ -234,7 +248,7 @@ class Lines:
             with self._lock:
                 self.trouble = None
                 self._breaker.succeeded()
-                self._taken += 1
+                self._taken.add(line)
                 self._hand_out(line)
 
 
