@@ -23,7 +23,8 @@ LONGEST_WAIT_S = 5.0
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5  # between two looks at a cluster
 
-_MOST_ENTRIES = 4096  # of one read: the server answers nobody else meanwhile
+# Of one read. It bounds what a reader of small entries holds, and how long the server is busy.
+_MOST_ENTRIES = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class StreamReader:
             it lies within an entry that entry comes too, as a whole.
         limit : int
             >= 1. A partition's entries end with the one that brings it to so many events, or with
-            the 4,096th.
+            the 512th.
 
         Raises
         ------
