@@ -206,6 +206,7 @@ FLOORS = (
         "cli.arguments",
         "cli.selection",
         "cli.stopping",
+        "cli.awaiting",
         "cli.metrics",
         "cli.crew",
         "cli.bench",

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from functools import partial
 
 from banditcore.bandit import Bandit
+from banditcore.cli.awaiting import awaited_store
 from banditcore.cli.crew import Crew, Tell
 from banditcore.cli.metrics import serve
 from banditcore.cli.output import Output, plain
@@ -19,25 +20,29 @@ from banditcore.refresh import Refresher, RefreshReport
 from banditcore.refresh.drawing import Executors
 from banditcore.refresh_metering import RefreshMeter
 from banditcore.store import index
-from banditcore.store.connect import Store, connect
+from banditcore.store.connect import Store
 
 __all__ = ["accompany", "sentence"]
 
 
 def accompany(arguments: argparse.Namespace, output: Output, executor: Executors | None) -> int:
     """Refresh until SIGTERM or SIGINT; a second one ends the process at once."""
-    with (
-        connect(arguments.url) as store,
-        serve(arguments.metrics_port, arguments.metrics_host, output) as metrics,
-        stopped_by_signals() as stop,
-    ):
+
+    def check(store: Store) -> None:
         for name in arguments.bandit or ():
             existing_bandit(store, name)
             for path in arguments.segment or ():
                 existing_segment(Bandit(name, store), path)
-        refreshing = _Refresh(store, arguments, executor, stop, metrics=metrics)
-        crew = Crew("refresh", refreshing.bandits, refreshing.work, stop)
-        crew.run(partial(_show, output), output.warn)
+
+    with (
+        stopped_by_signals() as stop,
+        serve(arguments.metrics_port, arguments.metrics_host, output) as metrics,
+        awaited_store(arguments.url, check, stop, output) as store,
+    ):
+        if store is not None:
+            refreshing = _Refresh(store, arguments, executor, stop, metrics=metrics)
+            crew = Crew("refresh", refreshing.bandits, refreshing.work, stop)
+            crew.run(partial(_show, output), output.warn)
     return 0
 
 

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import asdict
 
 from banditcore.bandit import Bandit
+from banditcore.cli.awaiting import awaited_store
 from banditcore.cli.crew import Crew, Tell
 from banditcore.cli.metrics import serve
 from banditcore.cli.output import Change, Output, age, plain
@@ -26,7 +27,7 @@ from banditcore.sources.redis_stream import (
     RedisStreamSource,
 )
 from banditcore.store import index, partitions
-from banditcore.store.connect import Store, connect
+from banditcore.store.connect import Store
 
 __all__ = ["follow"]
 
@@ -49,20 +50,24 @@ _COLUMNS = (
 
 def follow(arguments: argparse.Namespace, output: Output) -> int:
     """Run workers until SIGTERM or SIGINT; a second one ends the process at once."""
-    with (
-        connect(arguments.url) as store,
-        serve(arguments.metrics_port, arguments.metrics_host, output) as metrics,
-        stopped_by_signals() as stop,
-    ):
+
+    def check(store: Store) -> None:
         if arguments.bandit is not None:
             bandit = Bandit(arguments.bandit, store, half_life=arguments.half_life)
             check_half_life(bandit, arguments.half_life)
             _check_partitions(bandit, arguments.partitions)
             _source(bandit, arguments).close()  # complains of what it cannot use
-        ingest = _Ingest(store, arguments, output, stop, metrics=metrics)
-        crew = Crew("ingest", ingest.bandits, ingest.work, stop)
-        with output.changing_table("events of streams", _COLUMNS) as change:
-            crew.run(_Display(output, change).show, output.warn)
+
+    with (
+        stopped_by_signals() as stop,
+        serve(arguments.metrics_port, arguments.metrics_host, output) as metrics,
+        awaited_store(arguments.url, check, stop, output) as store,
+    ):
+        if store is not None:
+            ingest = _Ingest(store, arguments, output, stop, metrics=metrics)
+            crew = Crew("ingest", ingest.bandits, ingest.work, stop)
+            with output.changing_table("events of streams", _COLUMNS) as change:
+                crew.run(_Display(output, change).show, output.warn)
     return 0
 
 
