@@ -208,7 +208,7 @@ class _Strength:
         self._log_q = log_q
 
     def value(self, at: float) -> float:
-        """Return the first of what a call returns, in half the time."""
+        """Return the first of what a call returns, in two thirds of the time."""
         logs: float = log_rise_sum(*self._terms, math.exp(at - self._log_q))
         return logs + _shrinkage(at, CHILD_PRECISION)[0]
 
