@@ -36,7 +36,8 @@ struct Rises {
 // What is left of log Gamma, psi, psi' at 1 / i >= 10 after the terms that `rises` writes out; each to 1e-15 of the
 // function.
 BANDITCORE_INLINE Floats log_tail(Floats i, Floats r) {
-  return i * (1.0 / 12 - r * (1.0 / 360 - r * (1.0 / 1260 - r * (1.0 / 1680 - r * (1.0 / 1188 - r * (691.0 / 360360))))));
+  return i * (1.0 / 12 - r * (1.0 / 360 - r * (1.0 / 1260 - r * (1.0 / 1680 - r * (1.0 / 1188 -
+             r * (691.0 / 360360))))));
 }
 BANDITCORE_INLINE Floats psi_tail(Floats r) {
   return -r * (1.0 / 12 - r * (1.0 / 120 - r * (1.0 / 252 - r * (1.0 / 240 - r * (1.0 / 132 -
