@@ -35,6 +35,8 @@ FILE_ARGS = {
     "race_avx512.cpp": ["-mavx512f", "-mavx512cd"],
     "race_columns_avx2.cpp": ["-mavx2"],
     "race_columns_avx512.cpp": ["-mavx512f"],
+    "rises_avx2.cpp": ["-mavx2"],
+    "rises_avx512.cpp": ["-mavx512f"],
 }
 
 
@@ -67,12 +69,19 @@ class BuildKernels(build_ext):
         return self.plat_name.endswith(("x86_64", "amd64"))
 
 
-# Direct draws; the race, for posteriors that are asked often; and a sum of exact probabilities.
+# Direct draws; the race, for posteriors that are asked often; sums of exact probabilities and of
+# likelihoods.
 PARTS: dict[str, tuple[str, ...]] = {
     "_answer": (),
     "_packed": (),
     "_poisson_binomial": (),
     "_user_keys": (),
+    "_rises": (
+        "rises.cpp",
+        "rises_avx2.cpp",
+        "rises_avx512.cpp",
+        "rises_serial.cpp",
+    ),
     "_sampling": (
         "dispatch.cpp",
         "kernel_avx2.cpp",

@@ -1,18 +1,16 @@
-"""Differences of log-gamma, digamma and trigamma values that keep their digits.
+"""Differences of log-gamma values that keep their digits; trigamma.
 
-f(x + s) - f(x) for s >= 0, with x of shape (1,) or that of s. Where x is large the two terms
-agree in most digits, so their difference comes from the Stirling series instead (DLMF 5.11).
+Sums over many arms of such differences, and of their derivatives, are compiled:
+`banditcore._rises`.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-__all__ = ["log_rise", "psi_rise", "rises", "stirling_tail", "trigamma", "trigamma_rise"]
+__all__ = ["log_rise", "stirling_tail", "trigamma"]
 
 FloatArray = NDArray[np.float64]
 
@@ -21,117 +19,32 @@ _TRIGAMMA_FROM = 10.0  # whole; its seven terms there are right to 1e-15
 
 
 def log_rise(x: FloatArray, s: FloatArray) -> FloatArray:
-    """Return log Gamma(x + s) - log Gamma(x)."""
+    """Return log Gamma(x + s) - log Gamma(x) for x > 0, s >= 0, with x of shape (1,) or that of s.
 
-    def series(x: FloatArray, s: FloatArray) -> FloatArray:
-        y = x + s
-        ratio = np.log1p(s / x)
-        return (x - 0.5) * ratio + s * (np.log(y) - 1.0) + stirling_tail(y) - stirling_tail(x)
-
-    return _rise(x, s, lambda x, s: special.gammaln(x + s) - special.gammaln(x), series)
-
-
-def psi_rise(x: FloatArray, s: FloatArray) -> FloatArray:
-    """Return psi(x + s) - psi(x)."""
-
-    def series(x: FloatArray, s: FloatArray) -> FloatArray:
-        y = x + s
-        return np.log1p(s / x) + s / (2.0 * x * y) + _psi_tail(y) - _psi_tail(x)
-
-    return _rise(x, s, lambda x, s: special.psi(x + s) - special.psi(x), series)
-
-
-def trigamma_rise(x: FloatArray, s: FloatArray) -> FloatArray:
-    """Return psi'(x + s) - psi'(x)."""
-
-    def series(x: FloatArray, s: FloatArray) -> FloatArray:
-        y = x + s
-        lead = -s / (x * y)
-        return lead + lead * (x + y) / (2.0 * x * y) + _trigamma_tail(y) - _trigamma_tail(x)
-
-    return _rise(x, s, lambda x, s: trigamma(x + s) - trigamma(x), series)
-
-
-def _rise(
-    x: FloatArray,
-    s: FloatArray,
-    plain: Callable[[FloatArray, FloatArray], FloatArray],
-    series: Callable[[FloatArray, FloatArray], FloatArray],
-) -> FloatArray:
+    Where x is large the two agree in most digits, so their difference comes from the Stirling
+    series instead (DLMF 5.11).
+    """
     large = x >= _STIRLING_FROM
     if large.all():
-        return series(x, s)
+        return _series_rise(x, s)
     if not large.any():
-        return plain(x, s)
+        return special.gammaln(x + s) - special.gammaln(x)
     out = np.empty_like(s)
-    out[large] = series(x[large], s[large])
-    out[~large] = plain(x[~large], s[~large])
+    out[large] = _series_rise(x[large], s[large])
+    out[~large] = special.gammaln(x[~large] + s[~large]) - special.gammaln(x[~large])
     return out
 
 
-def rises(x: FloatArray, s: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return `log_rise`, `psi_rise` and `trigamma_rise` of the same (n,) x > 0 and (n,) s >= 0.
-
-    They share what they are made of, so all cost little more than one.
-    """
-    small = x < _STIRLING_FROM
-    count = int(np.count_nonzero(small))
-    if count == 0:
-        return _series_rises(x, s)
-    if count == len(x):
-        return _plain_rises(x, s)
-    out = tuple(np.empty_like(s) for _ in range(3))
-    for where, of in ((small, _plain_rises), (~small, _series_rises)):
-        for whole, part in zip(out, of(x[where], s[where]), strict=True):
-            whole[where] = part
-    return out[0], out[1], out[2]
-
-
-def _series_rises(x: FloatArray, s: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _series_rise(x: FloatArray, s: FloatArray) -> FloatArray:
     y = x + s
-    ratio, lead = np.log1p(s / x), s / (x * y)
-    tails_x, tails_y = _tails(x), _tails(y)
-    return (
-        (x - 0.5) * ratio + s * (np.log(y) - 1.0) + (tails_y[0] - tails_x[0]),
-        ratio + 0.5 * lead + (tails_y[1] - tails_x[1]),
-        -lead - 0.5 * lead * (1.0 / x + 1.0 / y) + (tails_y[2] - tails_x[2]),
-    )
-
-
-def _plain_rises(x: FloatArray, s: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    y = x + s
-    return (
-        special.gammaln(y) - special.gammaln(x),
-        special.psi(y) - special.psi(x),
-        trigamma(y) - trigamma(x),
-    )
-
-
-def _tails(x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return `stirling_tail`, `_psi_tail` and `_trigamma_tail`."""
-    i = 1.0 / x
-    r = i * i
-    return (
-        (1.0 / 12.0 - r * (1.0 / 360.0 - r / 1260.0)) * i,
-        -r * (1.0 / 12.0 - r * (1.0 / 120.0 - r / 252.0)),
-        r * i * (1.0 / 6.0 - r * (1.0 / 30.0 - r / 42.0)),
-    )
+    ratio = np.log1p(s / x)
+    return (x - 0.5) * ratio + s * (np.log(y) - 1.0) + stirling_tail(y) - stirling_tail(x)
 
 
 def stirling_tail(x: FloatArray) -> FloatArray:
     """Return log Gamma(x) - ((x - 1/2) log x - x + log(2 pi) / 2), to 1e-14 from x = 32 on."""
     r = 1.0 / (x * x)
     return (1.0 / 12.0 - r * (1.0 / 360.0 - r / 1260.0)) / x
-
-
-def _psi_tail(x: FloatArray) -> FloatArray:
-    r = 1.0 / (x * x)
-    return -r * (1.0 / 12.0 - r * (1.0 / 120.0 - r / 252.0))
-
-
-def _trigamma_tail(x: FloatArray) -> FloatArray:
-    r = 1.0 / (x * x)
-    return r / x * (1.0 / 6.0 - r * (1.0 / 30.0 - r / 42.0))
 
 
 def trigamma(x: FloatArray) -> FloatArray:

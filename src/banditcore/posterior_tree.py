@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,11 @@ from banditcore.counts import ArmCounts
 from banditcore.empirical_bayes import fit_beta, fit_strength
 from banditcore.errors import InvalidValueError, describe
 from banditcore.posterior import ArmPriors, Posterior, Prior, failures
-from banditcore.segments import lineage, parent, with_ancestors
+from banditcore.segments import parent, with_ancestors
 
-__all__ = ["Run", "each_posterior", "posteriors"]
+__all__ = ["each_posterior", "posteriors"]
 
 FloatArray = NDArray[np.float64]
-Run = Callable[[Callable[[str], Any], Iterable[str]], Iterable[Any]]
 
 # Below it a Beta is two atoms at 0 and 1 for every purpose, and numerics lose their footing.
 _MIN_PARAMETER = 1e-3
@@ -71,7 +70,6 @@ def each_posterior(
     *,
     strengths: MutableMapping[str, float] | None = None,
     keeps: Callable[[str, Posterior], bool] = lambda _segment, _posterior: False,
-    run: Run = map,
 ) -> Iterator[tuple[str, Posterior]]:
     """Yield each segment with its posterior as soon as it is found; see `posteriors`.
 
@@ -84,8 +82,6 @@ def each_posterior(
     keeps : callable, optional
         Called with a segment and the posterior that its kappa of before gives. True spares the
         fit, which takes most of the time, and stays with that kappa.
-    run : callable
-        As `map`, or that of a `ThreadPoolExecutor`, on whose threads `keeps` is called then.
 
     Yields
     ------
@@ -127,13 +123,9 @@ def each_posterior(
         fitted = _around(mean, kappas[segment])
         return fitted, _posterior(counts[segment], fitted)
 
-    levels: dict[int, list[str]] = {}
     for segment in order:
-        levels.setdefault(len(lineage(segment)), []).append(segment)
-    for _, level in sorted(levels.items()):  # a level needs the priors of the one above, all of it
-        for segment, (prior_of_arms, posterior) in zip(level, run(found, level), strict=True):
-            priors[segment] = prior_of_arms
-            yield segment, posterior
+        priors[segment], posterior = found(segment)
+        yield segment, posterior
 
 
 @dataclass(slots=True)
@@ -149,10 +141,13 @@ def _complete(counts: Mapping[str, ArmCounts], order: list[str]) -> dict[str, _C
     """Give every segment a slot for each arm of its descendants; `order`: parents first."""
     # Segments often have the same arms, in the same order: then they share one mapping.
     shared: dict[tuple[str, ...], dict[str, int]] = {}
-    for own in counts.values():
-        if own.arms not in shared:
-            shared[own.arms] = {arm: i for i, arm in enumerate(own.arms)}
-    slots = {segment: shared[counts[segment].arms] for segment in order}
+    slots: dict[str, dict[str, int]] = {}
+    for segment in order:
+        arms = counts[segment].arms
+        known = shared.get(arms)
+        if known is None:
+            known = shared[arms] = {arm: i for i, arm in enumerate(arms)}
+        slots[segment] = known
     for segment in reversed(order):
         above = parent(segment)
         if above is not None and slots[segment] is not slots[above]:
@@ -162,12 +157,12 @@ def _complete(counts: Mapping[str, ArmCounts], order: list[str]) -> dict[str, _C
                 slots[above] = known | {arm: i for i, arm in enumerate(more, len(known))}
     columns = {}
     for segment in order:
-        more_arms = len(slots[segment]) - len(counts[segment])
-        columns[segment] = _Columns(
-            slots[segment],
-            np.pad(counts[segment].trials, (0, more_arms)),
-            np.pad(counts[segment].successes, (0, more_arms)),
-        )
+        own = counts[segment]
+        trials, successes = own.trials, own.successes
+        more_arms = len(slots[segment]) - len(own)
+        if more_arms:
+            trials, successes = np.pad(trials, (0, more_arms)), np.pad(successes, (0, more_arms))
+        columns[segment] = _Columns(slots[segment], trials, successes)
     return columns
 
 
@@ -197,4 +192,6 @@ def _around(mean: FloatArray, kappa: float) -> ArmPriors:
 
 
 def _posterior(own: ArmCounts, prior: ArmPriors) -> Posterior:
-    return Posterior.of(own, ArmPriors(prior.a[: len(own)], prior.b[: len(own)]))
+    if len(prior) > len(own):
+        prior = ArmPriors(prior.a[: len(own)], prior.b[: len(own)])
+    return Posterior.of(own, prior)

@@ -68,8 +68,28 @@ def test_a_row_of_many_arms_is_cut_anywhere(kernel, name):
 
 
 @pytest.mark.parametrize("name", _sampling.kernel_names())
+@pytest.mark.parametrize("share", [0.03, 0.5, 1.0])
+@pytest.mark.parametrize("low", [-1, -3, -6, -100])
+def test_the_best_of_a_row_are_the_greatest_log_odds(kernel, name, share, low):
+    """Also where shapes below 1, few or all, drive the odds out of the range of numbers."""
+    kernel(name)
+    for n in (33, 100, 1025):
+        rng = np.random.default_rng(n)
+        below = rng.random((2, n)) < share
+        a, b = np.where(below, 10 ** rng.uniform(low, 0, (2, n)), 1.0 + rng.gamma(2, 20, (2, n)))
+        odds = np.empty((100, n))
+        _sampling.fill(a, b, odds, 8, 1, log_odds=True)
+        ranked = -np.sort(-odds, axis=1)
+        for k in (1, 7, 31):
+            best = np.empty((100, k), dtype=np.int32)
+            _sampling.topk(a, b, None, None, best, 8, 1)
+            found = np.take_along_axis(odds, best, axis=1)
+            np.testing.assert_array_equal(found, ranked[:, :k])
+
+
+@pytest.mark.parametrize("name", _sampling.kernel_names())
 def test_the_screen_of_a_top_k_leaves_nobody_out(kernel, name):
-    """With `boosted` the screen is the key itself, else G_a / G_b: same answers."""
+    """Under weights, with `boosted` the screen is the key itself, else a value: same answers."""
     kernel(name)
     for n in WIDTHS:
         a, b, weight = columns(n, "from one")

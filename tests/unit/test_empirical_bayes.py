@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
-from scipy import special, stats
+from scipy import optimize, special, stats
 
 from banditcore import empirical_bayes
 from banditcore.empirical_bayes import (
@@ -16,7 +18,8 @@ from banditcore.empirical_bayes import (
     fit_strength,
     log_likelihood,
 )
-from banditcore.gamma import log_rise, psi_rise, rises, trigamma, trigamma_rise
+from banditcore.gamma import log_rise, trigamma
+from plain_strength import PlainStrength, plain_strength
 
 
 def simulated(a, b, n, trials, seed):
@@ -154,17 +157,82 @@ def test_gradient_and_hessian_are_those_of_the_value(at):
     s, f = np.array([0, 3, 5.5, 0.2, 40]), np.array([10, 0, 1e3, 0.3, 2.0])
     m = np.linspace(0.1, 0.9, 5)
     step = 1e-5
+    strength = empirical_bayes._Strength(np.stack([s, f, m]), 2.0, -2.0)
     for objective, point in [
         (empirical_bayes._beta_objective(np.stack([s, f]), 2.0), np.array(at)),
-        (empirical_bayes._strength_objective(np.stack([s, f, m]), 2.0, -2.0), np.array(at[1:])),
+        (lambda point: map(np.atleast_1d, strength(point[0])), np.array(at[1:])),
     ]:
         _, gradient, hessian = objective(point)
         for i, shift in enumerate(np.eye(len(point)) * step):
-            up, down = objective(point + shift), objective(point - shift)
-            assert gradient[i] == pytest.approx((up[0] - down[0]) / (2 * step), rel=1e-5, abs=1e-4)
-            np.testing.assert_allclose(
-                hessian[i], (up[1] - down[1]) / (2 * step), rtol=1e-5, atol=1e-4
+            (up, slope_up, _), (down, slope_down, _) = (
+                objective(point + shift),
+                objective(point - shift),
             )
+            assert gradient[i] == pytest.approx((up - down) / (2 * step), rel=1e-5, abs=1e-4)
+            np.testing.assert_allclose(
+                hessian[i], (slope_up - slope_down) / (2 * step), rtol=1e-5, atol=1e-4
+            )
+    assert strength.value(at[1]) == strength(at[1])[0]
+
+
+def with_means(name):
+    s, f = DATA[name]
+    return s, f, np.linspace(0.02, 0.3, len(s))
+
+
+def segments():
+    """Columns as a refresh has them: many arms, few, sparse ones, spread or alike."""
+    rng = np.random.default_rng(6)
+    for n, trials, kappa in [
+        (1000, 1000, 300.0),
+        (1000, 2, 30.0),
+        (700, 1e6, 5e3),
+        (300, 100, 0.5),
+        (40, 30, 100.0),
+        (3, 1e4, 10.0),
+    ]:
+        mean = np.clip(rng.beta(1, 30, n), 1e-9, 1.0)
+        shown = rng.poisson(rng.gamma(1, trials, n))
+        rates = rng.beta(kappa * mean + 1e-3, kappa * (1 - mean))
+        s = rng.binomial(shown, rates).astype(float)
+        yield s, shown - s, mean
+
+
+@pytest.mark.parametrize("columns", [*map(with_means, DATA), *segments()])
+def test_the_strength_is_that_of_plain_numpy_and_its_slope_is_zero(columns):
+    fitted = fit_strength(*columns)
+    plain = plain_strength(*columns)
+    arms = empirical_bayes._informative(*columns)
+    log_q = np.mean(np.log(arms[2]) + np.log1p(-arms[2]))
+    objective = PlainStrength(arms, 1.0, log_q)
+    at = math.log(fitted) + log_q
+    noise = 1e-15 * np.abs(special.gammaln(arms[0] + arms[1] + 1.0)).sum()  # of its slope
+    bound = abs(noise / objective(at)[2])
+    assert math.log(fitted) == pytest.approx(math.log(plain), abs=1e-9 + bound)
+    if math.log(MIN_PRECISION) < at - 1e-3 and at + 1e-3 < math.log(MAX_PRECISION):
+        root = optimize.brentq(lambda x: objective(x)[1], at - 1e-3, at + 1e-3, xtol=1e-12)
+        assert at == pytest.approx(root, abs=1e-9 + bound)
+
+
+@pytest.mark.parametrize(("strangers", "best"), [(1, 4796.0), (2, 0.289)])
+@pytest.mark.parametrize("times", [1, 12])
+def test_the_better_of_two_humps_is_found(strangers, best, times):
+    """Forty arms just as expected, and few far from it: alike, or spread? Both are maxima."""
+    s = np.repeat([300.0, 40.0], [40, strangers])
+    f = np.repeat([9700.0, 0.0], [40, strangers])
+    s, f = np.tile(s, times), np.tile(f, times)
+    mean = np.full(len(s), 0.03)
+    arms = empirical_bayes._informative(s, f, mean)
+    log_q = math.log(0.03 * 0.97)
+    objective = PlainStrength(arms, 1.0, log_q)
+    grid = np.linspace(math.log(MIN_PRECISION), math.log(MAX_PRECISION), 300)
+    height = np.array([objective.value(at) for at in grid])
+    beside = np.pad(height, 1, constant_values=-np.inf)
+    assert np.count_nonzero((height > beside[:-2]) & (height > beside[2:])) == 2
+    at = math.log(fit_strength(s, f, mean)) + log_q
+    assert objective.value(at) >= height.max() - 1e-9 * abs(height.max())
+    if times == 1:
+        assert math.exp(at) == pytest.approx(best, rel=0.05)
 
 
 def test_no_data_give_the_uniform_prior():
@@ -189,6 +257,14 @@ def test_the_order_of_arms_does_not_matter():
     order = np.random.default_rng(3).permutation(len(s))
     assert fit_beta(s[order], f[order]) == fit_beta(s, f)
     assert fit_strength(s[order], f[order], mean[order]) == fit_strength(s, f, mean)
+    # Arms whose sort keys are equal, though they are not.
+    s, f = np.array([2.0, 1.0, 3.0, 0.0] * 90), np.array([2.0, 3.0, 1.0, 4.0] * 90)
+    mean = np.array([0.25, 0.5, 0.0625, 0.75] * 90) + np.repeat(np.arange(90) / 512, 4)
+    fitted = {
+        fit_strength(s[order], f[order], mean[order])
+        for order in (np.random.default_rng(seed).permutation(360) for seed in range(20))
+    }
+    assert len(fitted) == 1
 
 
 def test_exchanging_successes_and_failures_exchanges_a_and_b():
@@ -223,24 +299,21 @@ def test_many_arms_equal_the_same_arms_few_of_them_coarse():
 
 @pytest.mark.parametrize("x", [1e-3, 0.7, 31.9, 32.0, 100.0, 1e6, 1e10])
 @pytest.mark.parametrize("s", [1.0, 2.0, 7.0])
-def test_rises_are_sums_over_whole_steps(x, s):
-    """f(x + 1) - f(x) is log x, 1 / x, -1 / x**2: exact for any x."""
-    steps = x + np.arange(s)
-    one = np.array([x]), np.array([s])
-    assert log_rise(*one)[0] == pytest.approx(np.log(steps).sum(), rel=1e-12, abs=1e-13)
-    assert psi_rise(*one)[0] == pytest.approx((1 / steps).sum(), rel=1e-12)
-    assert trigamma_rise(*one)[0] == pytest.approx(-(1 / steps**2).sum(), rel=1e-10)
-    together = rises(*one)
-    assert together[0][0] == pytest.approx(np.log(steps).sum(), rel=1e-12, abs=1e-13)
-    assert together[1][0] == pytest.approx((1 / steps).sum(), rel=1e-12)
-    assert together[2][0] == pytest.approx(-(1 / steps**2).sum(), rel=1e-10)
+def test_rises_of_log_gamma_are_sums_over_whole_steps(x, s):
+    """log Gamma(x + 1) - log Gamma(x) is log x: exact for any x."""
+    logs = np.log(x + np.arange(s))
+    assert log_rise(np.array([x]), np.array([s]))[0] == pytest.approx(
+        logs.sum(), rel=1e-12, abs=1e-13
+    )
 
 
 def test_rises_of_many_are_those_of_each():
-    """Small and large ones mixed, against the functions of one at a time and scipy's zeta."""
-    x = np.concatenate([np.logspace(-3, 6, 2000), [10.0, 32.0, 9.999, 31.999]])
-    s = np.tile([0.0, 0.3, 5.0, 2000.0], 501)
-    each = log_rise(x, s), psi_rise(x, s), trigamma_rise(x, s)
-    for found, expected in zip(rises(x, s), each, strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-13)
+    """Small and large x mixed."""
+    x, s = np.array([1e-3, 32.0, 31.999, 1e6]), np.array([5.0, 0.3, 2000.0, 0.0])
+    each = [log_rise(x[i : i + 1], s[i : i + 1])[0] for i in range(4)]
+    np.testing.assert_array_equal(log_rise(x, s), each)
+
+
+def test_trigamma_is_that_of_scipy():
+    x = np.concatenate([np.logspace(-3, 6, 2000), [10.0, 9.999]])
     np.testing.assert_allclose(trigamma(x), special.zeta(2.0, x), rtol=1e-14)

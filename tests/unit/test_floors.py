@@ -44,7 +44,7 @@ FLOORS = (
         "logs.log",
         "logs",
     ),
-    ("gamma", "logit_beta", "empirical_bayes", "posterior", "posterior_tree"),
+    ("gamma", "logit_beta", "_rises", "empirical_bayes", "posterior", "posterior_tree"),
     (
         "_sampling",
         "_race",

@@ -69,10 +69,20 @@ BANDITCORE_INLINE F log_ratio(F x, F y) {
   return exponent * kLn2High + (s * log_series(s) + exponent * kLn2Low);
 }
 
-// log(1 + x) for -1 < x < 2^500.
+// log(1 + x) for -1 < x < 2^1000: the bits of log_ratio(x, 0), by one division.
 template <class F>
 BANDITCORE_INLINE F log_one_plus(F x) {
-  return log_ratio(x, x * 0.0);
+  const F value = 1.0 + x, under = value + 1.0;
+  const auto near = (x < 0.1715 * under) & (x > -0.1715 * under);
+  if (all(near)) {
+    const F s = x / under;
+    return s * log_series(s);
+  }
+  F exponent, f;
+  split(value, exponent, f);
+  const F s = select(near, x, f) / select(near, under, 2.0 + f);
+  exponent = select(near, 0.0, exponent);
+  return exponent * kLn2High + (s * log_series(s) + exponent * kLn2Low);
 }
 
 // 2^whole, for a whole number that gives a normal one. A function of its own: a lambda would lose the instruction set

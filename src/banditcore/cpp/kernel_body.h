@@ -97,7 +97,7 @@ void fill(const Arms& arms, StreamKey key, const Cells& cells, Draws draws, doub
     } else {
       draw(tile, count, key, row, tile.value, nothing);
     }
-    if (tile.boosted) draw_boosts(tile, count, key, row);
+    if (tile.boosted) draw_boosts(tile, key, row);
     for (int at = 0; at < count; at += kLanes) {
       const Floats odds = log_odds_pack(tile, at);
       if (draws == Draws::log_odds) {
@@ -128,13 +128,13 @@ void fill(const Arms& arms, StreamKey key, const Cells& cells, Draws draws, doub
 void scan(const Arms& arms, StreamKey key, const Cells& cells, TopK* tops) {
   Tile tile;
   const bool weighted = arms.weight != nullptr;
-  const Ranking ranking = {weighted, arms.boosted || (weighted && arms.lightest < arms.heaviest * 0x1p-400)};
+  const Ranking ranking = {weighted, weighted && (arms.boosted || arms.lightest < arms.heaviest * 0x1p-400)};
   const auto make = [&](std::int64_t first, int rows, std::int64_t) {
     const int count = rows * tile.arms;
     const std::uint64_t row = cells.first_row + static_cast<std::uint64_t>(first);
     if (ranking.exact) {
       draw(tile, count, key, row, tile.value, nothing);
-      if (tile.boosted) draw_boosts(tile, count, key, row);
+      if (tile.boosted) draw_boosts(tile, key, row);
       for (int at = 0; at < count; at += kLanes) {
         const Floats weight = ranking.weighted ? load(tile.weight + at) : all_floats(1.0);
         store(tile.value + at, key_of(log_odds_pack(tile, at), weight, ranking));
@@ -146,6 +146,11 @@ void scan(const Arms& arms, StreamKey key, const Cells& cells, TopK* tops) {
       });
     } else {
       draw(tile, count, key, row, tile.value, [&](int at, Floats a, Floats b) { return odds_of(tile, at, a, b); });
+      if (tile.boosted) draw_boosts(tile, key, row);
+      for (int at = 0; at < tile.boosted; at += kLanes) {
+        const Words cell = load(tile.boosted_cell + at);
+        scatter(tile.value, cell, exponential(log_odds_at(tile, cell)));
+      }
     }
   };
   each_tile(arms, cells, tile, make, [&](std::int64_t row, int rows, std::int64_t) {

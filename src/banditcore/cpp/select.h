@@ -1,8 +1,8 @@
 // Which cells of a drawn row may be among its best: a screen of plain numbers before any logarithm.
 //
-// tile.value holds the screen: G_a / G_b, or weight G_a / (G_a + G_b), or where a shape is below 1 or weights are very
-// far apart (either might then underflow) the key itself. Screen and key are in the same order up to rounding, which is
-// far below the slack.
+// tile.value holds the screen: G_a / G_b, by `exponential` and within its range where a shape is below 1; or weight
+// G_a / (G_a + G_b), but where a shape is below 1 or weights are very far apart (either might then underflow) the key
+// itself. Screen and key are in the same order up to rounding, which is far below the slack.
 #pragma once
 
 #include "tile.h"
@@ -81,10 +81,8 @@ static void select_cells(const Tile& tile, int from, int arms, const Ranking& ra
   Candidate candidates[kFew];
   for (int at = count; at < whole_packs(count); ++at) chosen[at] = chosen[0];
   for (int at = 0; at < count; at += kLanes) {
-    const Words cell = load(chosen + at), other = cell + std::uint64_t{kColumn};
-    Floats odds = log_odds_of(gathered(tile.d, cell), gathered(tile.d, other), gathered(tile.w, cell),
-                              gathered(tile.w, other));
-    if (tile.boosted) odds = odds + gathered(tile.boost, cell);
+    const Words cell = load(chosen + at);
+    const Floats odds = log_odds_at(tile, cell);
     const Floats keys =
         key_of(odds, ranking.weighted ? gathered(tile.weight, cell) : all_floats(1.0), ranking);
     alignas(64) double key_of_lane[kLanes], odds_of_lane[kLanes];

@@ -28,10 +28,11 @@ struct Tile {
   alignas(64) double weight[kColumn];        // unset unless weighted
   int arms;      // arms of the tile: `copies` times, a row each
   int copies;
-  bool boosted;  // whether any shape is below 1
+  alignas(64) std::uint64_t boosted_cell[kTile + kLanes];  // those with a shape below 1; whole packs, the last repeated
+  int boosted;  // how many
   // Drawn.
   alignas(64) double w[2 * kColumn];         // accepted c x
-  alignas(64) double boost[kColumn];         // of the log-odds: log(U_a) / a - log(U_b) / b
+  alignas(64) double boost[kColumn];         // of the log-odds: log(U_a) / a - log(U_b) / b; unset unless boosted
   alignas(64) double value[kColumn];
 };
 
@@ -54,19 +55,28 @@ BANDITCORE_INLINE void prepare_scale(double* d, double* c) {
 }
 
 // Turns a column of shapes into d, c and the inverse.
-BANDITCORE_INLINE bool prepare_gamma(double* d, double* c, double* inverse, int cells, bool may_boost) {
-  bool boosted = false;
+BANDITCORE_INLINE void prepare_gamma(double* d, double* c, double* inverse, int cells, bool may_boost) {
   for (int at = 0; may_boost && at < cells; at += kLanes) {
     const Floats shape = load(d + at);
     const auto below = shape < 1.0;
-    boosted |= any(below);
     store(inverse + at, select(below, 1.0 / shape, 0.0));
     store(d + at, select(below, shape + 1.0, shape));
   }
   int at = 0;
   for (; at + kInStep * kLanes <= cells; at += kInStep * kLanes) prepare_scale<kInStep>(d + at, c + at);
   for (; at < cells; at += kLanes) prepare_scale<1>(d + at, c + at);
-  return boosted;
+}
+
+// Lists the cells with a boost: often few arms have one, and the others should not pay for it.
+BANDITCORE_INLINE void list_boosted(Tile& tile, int cells) {
+  int count = 0;
+  for (int at = 0; at < cells; at += kLanes) {
+    const std::uint64_t lanes = flags((load(tile.inverse + at) > 0.0) | (load(tile.inverse + kColumn + at) > 0.0));
+    count += write_places(tile.boosted_cell + count, static_cast<std::uint64_t>(at), lanes);
+    store(tile.boost + at, all_floats(0.0));
+  }
+  tile.boosted = count;
+  for (int at = count; at < whole_packs(count); ++at) tile.boosted_cell[at] = tile.boosted_cell[count - 1];
 }
 
 // Prepares arms begin .. begin + count - 1 of those in play, `copies` times.
@@ -102,9 +112,10 @@ static void prepare(const Arms& arms, std::int64_t begin, int count, int copies,
     tile.arm[at] = tile.row[at] = 0;
     tile.d[at] = tile.d[kColumn + at] = tile.weight[at] = 1.0;
   }
-  const bool a = prepare_gamma(tile.d, tile.c, tile.inverse, padded, arms.boosted);
-  const bool b = prepare_gamma(tile.d + kColumn, tile.c + kColumn, tile.inverse + kColumn, padded, arms.boosted);
-  tile.boosted = a || b;
+  prepare_gamma(tile.d, tile.c, tile.inverse, padded, arms.boosted);
+  prepare_gamma(tile.d + kColumn, tile.c + kColumn, tile.inverse + kColumn, padded, arms.boosted);
+  tile.boosted = 0;
+  if (arms.boosted) list_boosted(tile, padded);
 }
 
 BANDITCORE_INLINE Words rows_of(const Tile& tile, Words cell, std::uint64_t row) {
@@ -149,6 +160,10 @@ static void settle(Tile& tile, std::uint64_t* open, int size, StreamKey key, std
       }
     }
   }
+}
+
+BANDITCORE_INLINE void scatter(double* to, Words cell, Floats pack) {
+  for (int lane = 0; lane < kLanes; ++lane) to[lane_of(cell, lane)] = lane_of(pack, lane);
 }
 
 // Draws the words of kPacks packs of cells. A tile of one row says so: much of the first rounds is then the same for
@@ -237,12 +252,13 @@ BANDITCORE_INLINE void draw(Tile& tile, int cells, StreamKey key, std::uint64_t 
   }
 }
 
-static void draw_boosts(Tile& tile, int cells, StreamKey key, std::uint64_t row) {
-  for (int at = 0; at < cells; at += kLanes) {
-    const Words rows = tile.copies > 1 ? load(tile.row + at) + row : all_words(row);
-    const Block<Words> units = philox<Words>(load(tile.arm + at), rows, rows >> 32, all_words(kBoosts), key);
-    store(tile.boost + at, logarithm(open_unit(units.low >> 12)) * load(tile.inverse + at) -
-                               logarithm(open_unit(units.high >> 12)) * load(tile.inverse + kColumn + at));
+static void draw_boosts(Tile& tile, StreamKey key, std::uint64_t row) {
+  for (int at = 0; at < tile.boosted; at += kLanes) {
+    const Words cell = load(tile.boosted_cell + at), rows = rows_of(tile, cell, row);
+    const Block<Words> units = philox<Words>(gathered(tile.arm, cell), rows, rows >> 32, all_words(kBoosts), key);
+    scatter(tile.boost, cell,
+            logarithm(open_unit(units.low >> 12)) * gathered(tile.inverse, cell) -
+                logarithm(open_unit(units.high >> 12)) * gathered(tile.inverse, cell + std::uint64_t{kColumn}));
   }
 }
 
@@ -272,6 +288,14 @@ BANDITCORE_INLINE Floats log_odds_pack(const Tile& tile, int at) {
   const Floats odds = log_odds_of(load(tile.d + at), load(tile.d + kColumn + at), load(tile.w + at),
                                   load(tile.w + kColumn + at));
   return tile.boosted ? odds + load(tile.boost + at) : odds;
+}
+
+// The same for some cells, wherever they are.
+BANDITCORE_INLINE Floats log_odds_at(const Tile& tile, Words cell) {
+  const Words other = cell + std::uint64_t{kColumn};
+  const Floats odds = log_odds_of(gathered(tile.d, cell), gathered(tile.d, other), gathered(tile.w, cell),
+                                  gathered(tile.w, other));
+  return tile.boosted ? odds + gathered(tile.boost, cell) : odds;
 }
 
 // log(x) from the log-odds of x, to full relative precision on both sides.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Literal, NamedTuple
 from zlib import crc32
@@ -13,7 +12,7 @@ from banditcore.arrays import positive_int
 from banditcore.errors import InvalidTypeError, InvalidValueError, describe
 from banditcore.identifiers import check_segment
 from banditcore.posterior import Posterior
-from banditcore.posterior_tree import Run, each_posterior
+from banditcore.posterior_tree import each_posterior
 from banditcore.refresh.counting import RefreshableBandit, Sums, summed_counts
 from banditcore.refresh.drawing import STOPPED, Executors, Job, Work, lent, opened
 from banditcore.refresh.memory import Drawn, Memory
@@ -22,7 +21,6 @@ from banditcore.segments import is_within, with_ancestors
 from banditcore.slate_format import decode_header, encode_header, restamped
 from banditcore.slates import DEFAULT_DEPTH, DEFAULT_SLATES
 from banditcore.store.publish import Restamp, restamp
-from banditcore.threads import usable_cpus
 
 __all__ = ["Progress", "checked_segments", "refresh"]
 
@@ -166,11 +164,7 @@ class _Run:
         """Yield each segment with what became of it."""
         for segment, why in self._sums.failed.items():
             yield segment, Outcome("failed", why)
-        fits = ThreadPoolExecutor(usable_cpus(), "banditcore-refresh-fits")
-        try:
-            yield from self._begun(work, token, fits, stopped)
-        finally:
-            fits.shutdown(cancel_futures=True)
+        yield from self._begun(work, token, stopped)
         for segment, placed in work.results(stopped):
             if isinstance(placed, str):
                 yield segment, Outcome("failed", placed)
@@ -181,12 +175,13 @@ class _Run:
                 yield segment, Outcome("published")
 
     def _begun(
-        self, work: Work, token: str, fits: Executor, stopped: Callable[[], bool]
+        self, work: Work, token: str, stopped: Callable[[], bool]
     ) -> Iterator[tuple[str, Outcome]]:
         """Submit what has to be drawn; yield the others."""
         unchanged: list[str] = []
-        # Slates of the first are drawn while the priors of the others are fitted.
-        for segment, posterior in self._posteriors(fits.map):
+        # Slates of the first are drawn while the priors of the others are fitted: by this thread
+        # alone, since much of that is under the interpreter lock.
+        for segment, posterior in self._posteriors():
             if segment in self._sums.failed:
                 continue
             if stopped():
@@ -202,7 +197,7 @@ class _Run:
             else:
                 yield segment, Outcome("unchanged" if word == "OK" else "superseded")
 
-    def _posteriors(self, run: Run) -> Iterator[tuple[str, Posterior]]:
+    def _posteriors(self) -> Iterator[tuple[str, Posterior]]:
         def keeps(segment: str, posterior: Posterior) -> bool:
             self._held[segment] = self._memory.still_holds(segment, posterior)
             return self._held[segment]
@@ -212,7 +207,6 @@ class _Run:
             self._bandit.prior,
             strengths=self._memory.strengths,
             keeps=keeps,
-            run=run,
         )
 
     def _holds(self, segment: str, posterior: Posterior) -> bool:
