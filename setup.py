@@ -70,6 +70,8 @@ class BuildKernels(build_ext):
 # Direct draws; the race, for posteriors that are asked often; and a sum of exact probabilities.
 PARTS: dict[str, tuple[str, ...]] = {
     "_answer": (),
+    "_exposures": (),
+    "_hash_index": (),
     "_packed": (),
     "_poisson_binomial": (),
     "_user_keys": (),
