@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 
 import numpy as np
@@ -70,9 +71,7 @@ def _forbidden(caps: list[FrequencyCap], users: list[set[int]], now: float) -> l
     against = limits((cap.times, cap.within_s) for cap in caps)
     found = forbidden(against, records, known, int(now // 1))
     starts, places = ArmIndex(ARMS).find(found, np.arange(len(users)))
-    return [
-        {ARMS[place] for place in places[a:b]} for a, b in zip(starts[:-1], starts[1:], strict=True)
-    ]
+    return [{ARMS[place] for place in places[a:b]} for a, b in itertools.pairwise(starts)]
 
 
 @given(CAPS, STEPS)

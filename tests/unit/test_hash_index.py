@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 
 import numpy as np
@@ -71,7 +72,7 @@ def places(hashes: list[int], wanted: list[list[int]], rows: list[int]) -> list[
     begins, found = index.find_rows(starts, flat, np.array(rows, np.int64))
     assert begins[0] == 0
     assert begins[-1] == found.size
-    return [found[a:b].tolist() for a, b in zip(begins[:-1], begins[1:], strict=True)]
+    return [found[a:b].tolist() for a, b in itertools.pairwise(begins)]
 
 
 def plainly(hashes: list[int], wanted: list[list[int]], rows: list[int]) -> list[list[int]]:

@@ -71,7 +71,7 @@ class SeenOfMany(Sequence["Seen | None"]):
     def __getitem__(self, place: int) -> Seen | None: ...
     @overload
     def __getitem__(self, place: slice) -> list[Seen | None]: ...
-    def __getitem__(self, place: int | slice) -> Seen | None | list[Seen | None]:
+    def __getitem__(self, place: int | slice) -> Seen | list[Seen | None] | None:
         if isinstance(place, slice):
             return [self[i] for i in range(*place.indices(len(self)))]
         user = self._users[place]

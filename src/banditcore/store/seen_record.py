@@ -43,8 +43,8 @@ __all__ = [
 Exposures = NDArray[np.uint64]
 
 Forbidden = tuple[NDArray[np.int64], NDArray[np.uint64]]
-"""Of n users, in one piece: starts (n + 1,), and the hashes of arms that each, from his start to the
-next, must not be shown: ascending, distinct."""
+"""Of n users: starts (n + 1,), and the hashes of arms that each of them must not be shown, from his
+start on, before the next one: ascending, distinct."""
 
 MOST_EXPOSURES = 1000
 """A record's length; of more, those marked first are dropped."""
