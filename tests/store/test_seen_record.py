@@ -39,6 +39,8 @@ def test_every_truncation_and_every_flipped_bit_is_refused() -> None:
         for bit in range(8)
     ]
     damaged.append(encode(range(seen_record.MOST_EXPOSURES + 1)))
+    part = record[4:-4]
+    damaged.append(b"\x01" + hashlib.sha1(part, usedforsecurity=False).digest()[:3] + part)
     for each in damaged:
         with pytest.raises(CorruptDataError):
             decode(each)

@@ -87,15 +87,12 @@ class Replies:
     def _bulks(self) -> None:
         """Take bulk strings up to whatever is not one, or not there as a whole, at less cost."""
         buffer, at, found = self._buffer, self._at, self.found
-        length = len(buffer)
         for _ in range(self._wanted - len(found)):
             begin = buffer.find(b"\r\n", at) + 2
             if begin < 2 or not buffer.startswith(b"$", at):
                 break
             end = begin + int(buffer[at + 1 : begin - 2])
-            if not begin <= end <= min(length - 2, begin + _MOST_BYTES):
-                break
-            if not buffer.startswith(b"\r\n", end):
+            if not begin <= end <= begin + _MOST_BYTES or not buffer.startswith(b"\r\n", end):
                 break
             found.append(buffer[begin:end])
             at = end + 2
