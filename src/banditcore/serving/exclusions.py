@@ -9,7 +9,28 @@ from numpy.typing import NDArray
 
 from banditcore._packed import PackedIds
 
-__all__ = ["ExcludedOfGroups", "ExcludedPlaces"]
+__all__ = ["ExcludedOfGroups", "ExcludedOfUser", "ExcludedPlaces"]
+
+
+class ExcludedOfUser:
+    """Arms of one snapshot that one user must not be shown. Immutable.
+
+    Parameters
+    ----------
+    arms : PackedIds
+    places : (n,) int32
+        Distinct.
+    """
+
+    __slots__ = ("_arms", "_places")
+
+    def __init__(self, arms: PackedIds, places: NDArray[np.int32]) -> None:
+        self._arms = arms
+        self._places = places
+
+    def ids(self) -> frozenset[str]:
+        """Return the ids of the arms; the set is made anew."""
+        return frozenset(self._arms.named(self._places))
 
 
 class ExcludedPlaces:
@@ -50,6 +71,10 @@ class ExcludedPlaces:
     def __getitem__(self, user: int) -> frozenset[str]:
         return frozenset(self.arms.named(self.of(user)))
 
+    def of_user(self, user: int) -> ExcludedOfUser:
+        """Return those of one user, who keeps none of the others in memory."""
+        return ExcludedOfUser(self.arms, self.of(user).copy())
+
     def of(self, user: int) -> NDArray[np.int32]:
         """Return the places of one user."""
         return self.places[self.starts[user] : self.starts[user + 1]]
@@ -68,6 +93,7 @@ class ExcludedOfGroups:
         for row, user in enumerate(users):
             self._parts[user] = part, row
 
-    def __getitem__(self, user: int) -> frozenset[str]:
+    def of_user(self, user: int) -> ExcludedOfUser:
+        """Return those of one user."""
         part, row = self._parts[user]
-        return part[row]
+        return part.of_user(row)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, overload
 
 from banditcore.serving.arguments import NOTHING, Exclusions
-from banditcore.serving.exclusions import ExcludedOfGroups
+from banditcore.serving.exclusions import ExcludedOfGroups, ExcludedOfUser
 from banditcore.serving.recommendation import Explains, Recommendation
 
 __all__ = ["Origin", "Recommendations"]
@@ -63,10 +63,13 @@ class Recommendations(Sequence[Recommendation]):
         made = None if policy is None else (policy, self._k, self._excluded_of(place))
         return Recommendation(self.arms[place], source, version, age, degraded, made)
 
-    def _excluded_of(self, place: int) -> frozenset[str]:
+    def _excluded_of(self, place: int) -> frozenset[str] | ExcludedOfUser:
         every = self._excluded
-        # Counted from the beginning: what is packed knows no places from the end.
-        return every if isinstance(every, frozenset) else every[range(len(self))[place]]
+        if isinstance(every, frozenset):
+            return every
+        if isinstance(every, list):
+            return every[place]
+        return every.of_user(range(len(self))[place])  # which knows no places from the end
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _received, (list(self),)
