@@ -10,17 +10,26 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from banditcore.errors import BanditCoreError, NotReadyError
 from banditcore.maintenance import verify_store
 from banditcore.serving import FrequencyCap, Recommender
 from banditcore.serving.caps import check_caps
-from banditcore.serving.seen import SeenItems
+from banditcore.serving.seen import SeenItems, _look_up
 from banditcore.serving.seen_memory import SeenMemory
 from banditcore.serving.unsent_marks import Fate, UnsentMarks
 from banditcore.store import keys
 from banditcore.store.connect import Store
-from banditcore.store.seen_record import MOST_EXPOSURES, arm_hash, decode, exposure
+from banditcore.store.resp import packed
+from banditcore.store.seen_record import (
+    LONGEST_BYTES,
+    MOST_EXPOSURES,
+    arm_hash,
+    decode,
+    exposure,
+)
 from banditcore.store.transport import Command
 from model_of_caps import CapModel
 from published import NOW, Home, snapshot, warm
@@ -226,6 +235,12 @@ def test_many_users_are_looked_up_together(any_store: Store) -> None:
     for items in (marking, looking):
         items.close()
     assert {seen.ok for seen in looking.look_up_many(["u1", "u2"], NOW) if seen} == {False}
+
+
+@given(st.text())
+def test_a_look_up_is_the_command_as_packed(user: str) -> None:
+    key = keys.seen("home", user)
+    assert _look_up(key) == (key, packed(("GETRANGE", key, 0, LONGEST_BYTES)))
 
 
 def test_memory_is_bounded() -> None:

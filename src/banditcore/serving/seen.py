@@ -159,11 +159,11 @@ class SeenItems:
         keys = [*map(self._keys.of, wanted)]
         answers = self._client.ask([*map(_look_up, keys)], deadline)
         if len(wanted) == len(users):  # each of them known, and here once
-            places = list(range(len(users)))
+            numbers = list(range(len(users)))
         else:
-            numbers = dict(zip(wanted, range(len(wanted)), strict=True))
-            places = [-1 if user is None else numbers[user] for user in users]
-        return self._seen(keys, places, moment, answers, deadline)
+            number_of = dict(zip(wanted, range(len(wanted)), strict=True))
+            numbers = [-1 if user is None else number_of[user] for user in users]
+        return self._seen(keys, numbers, moment, answers, deadline)
 
     async def look_up_async(self, user: str, moment: float) -> Seen:
         """Do what `look_up` does, without blocking the event loop."""
@@ -210,23 +210,23 @@ class SeenItems:
     def _seen(
         self,
         keys: list[str],
-        places: list[int],
+        users: list[int],
         moment: float,
         answers: Sequence[Answer],
         deadline: float,
     ) -> SeenOfMany:
-        """Return what the store and this process know of users at their places in a batch."""
+        """Return what the store and this process know of users; see `SeenOfMany`."""
         second = int(moment // 1)
         known = self.memory.marks(keys, second - self._horizon_s)
         records = [self._record(answer) for answer in answers]
         ok = [record is not None for record in records]
         if not all(ok):
-            untold = [user for user, told in enumerate(ok) if not told]
-            lately = self.memory.answers([keys[user] for user in untold])
-            for user, shown in zip(untold, lately, strict=True):
-                known[user] += shown
+            untold = [number for number, told in enumerate(ok) if not told]
+            lately = self.memory.answers([keys[number] for number in untold])
+            for number, shown in zip(untold, lately, strict=True):
+                known[number] += shown
         found = forbidden(self._limits, [record or b"" for record in records], known, second)
-        seen = SeenOfMany(self._indexes, self.memory, keys, places, second, found, ok)
+        seen = SeenOfMany(self._indexes, self.memory, keys, users, second, found, ok)
         if self._told is not None and keys:
             self._told(time.monotonic() - (deadline - self._ask_s), ok=all(ok))
         return seen
