@@ -60,7 +60,8 @@ lint: $(VENV)/.checkable  ## ruff and cython-lint
 types: $(VENV)/.checkable  ## mypy --strict, and the core's stub against the core
 	@$(BIN)/mypy
 	@$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml banditcore._sampling banditcore._race \
-	  banditcore._poisson_binomial banditcore._packed banditcore._user_keys banditcore._answer banditcore._rises
+	  banditcore._poisson_binomial banditcore._packed banditcore._user_keys banditcore._answer \
+	  banditcore._hash_index banditcore._exposures banditcore._rises
 
 STEPS ?= 10000
 statemachine: $(VENV)/.checkable  ## clients and faults at random against an exact model: STEPS=10000 SEED=...

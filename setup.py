@@ -73,6 +73,8 @@ class BuildKernels(build_ext):
 # likelihoods.
 PARTS: dict[str, tuple[str, ...]] = {
     "_answer": (),
+    "_exposures": (),
+    "_hash_index": (),
     "_packed": (),
     "_poisson_binomial": (),
     "_user_keys": (),

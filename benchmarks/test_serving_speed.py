@@ -137,3 +137,26 @@ class TestSeen:
 
     def test_marked(self, benchmark, capped: bc.Recommender) -> None:
         benchmark(capped.mark_seen, "u43", ["item-1"])
+
+
+@pytest.mark.benchmark(group="recommend to 1,000 users who have seen 20 of 10,000 arms each, k=10")
+class TestSeenByMany:
+    users = tuple(f"u{i}" for i in range(1_000))
+
+    @pytest.fixture(params=["bank", "live"])
+    def capped(self, request, bandit: bc.Bandit) -> Iterator[bc.Recommender]:
+        with bc.Recommender(bandit, caps=[bc.FrequencyCap()]) as marking:
+            marking.warm_up()
+            for i, user in enumerate(self.users):
+                marking.mark_seen(user, [f"item-{i + j}" for j in range(20)])
+        with bc.Recommender(bandit, caps=[bc.FrequencyCap()], mode=request.param) as made:
+            made.warm_up()
+            yield made
+
+    def test_together(self, benchmark, capped: bc.Recommender) -> None:
+        answers = benchmark(capped.recommend_many, "IN/mobile", self.users)
+        assert {answer.degraded for answer in answers} == {()}
+
+    def test_one_by_one(self, benchmark, capped: bc.Recommender) -> None:
+        recommend = capped.recommend
+        benchmark(lambda: [recommend("IN/mobile", 10, user=user) for user in self.users])

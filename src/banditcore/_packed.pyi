@@ -46,6 +46,13 @@ class PackedBank:
         k: int,
         excluded: frozenset[str] | list[frozenset[str]],
     ) -> list[tuple[str, ...]]: ...
+    def pick_each(
+        self,
+        rows: NDArray[np.int64],
+        k: int,
+        starts: NDArray[np.int64],
+        without: NDArray[np.int32],
+    ) -> list[tuple[str, ...]]: ...
     def shares(
         self, arms: tuple[str, ...], k: int, excluded: Collection[str]
     ) -> NDArray[np.float64]: ...

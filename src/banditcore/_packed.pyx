@@ -356,6 +356,51 @@ cdef class PackedBank:
                 answers[i] = found
         return answers
 
+    def pick_each(self, const int64_t[::1] rows, Py_ssize_t k, const int64_t[::1] starts not None,
+                  const int32_t[::1] without not None):
+        """Return the first k arms of each of `rows` but those without which it is asked, as a list.
+
+        Row i is asked without the arms at `without[starts[i]]` to `without[starts[i + 1] - 1]`.
+        """
+        cdef Py_ssize_t i, place, count, n = rows.shape[0], size = min(k, self.depth)
+        cdef int64_t arm, j
+        cdef tuple answer
+        cdef list answers = [None] * n
+        if k < 0 or starts.shape[0] != n + 1:
+            raise ValueError("one start a row, and the end")
+        for i in range(n):
+            if not 0 <= rows[i] < self.rows:
+                raise IndexError(rows[i])
+            if not 0 <= starts[i] <= starts[i + 1] <= without.shape[0]:
+                raise IndexError(starts[i + 1])
+        cdef uint32_t* stamps = <uint32_t*>calloc(max(self.arms.n, 1), sizeof(uint32_t))
+        if stamps == NULL:
+            raise MemoryError
+        try:
+            for i in range(n):
+                for j in range(starts[i], starts[i + 1]):
+                    if not 0 <= without[j] < self.arms.n:
+                        raise IndexError(without[j])
+                    stamps[without[j]] = <uint32_t>(i + 1)
+                answer = PyTuple_New(size)
+                count = 0
+                for place in range(self.depth):
+                    if count == size:
+                        break
+                    arm = self.index(rows[i], place)
+                    if arm < 0:
+                        break
+                    if stamps[arm] == <uint32_t>(i + 1):
+                        continue
+                    name = self.arms.string(arm)
+                    Py_INCREF(name)
+                    PyTuple_SET_ITEM(answer, count, name)
+                    count += 1
+                answers[i] = answer if count == size else answer[:count]
+        finally:
+            free(stamps)
+        return answers
+
     def shares(self, tuple arms not None, Py_ssize_t k, excluded not None):
         """Return how often each of `arms` stands at its place in the filtered rows.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 
 import numpy as np
@@ -9,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from banditcore._packed import PackedIds
 from banditcore.errors import BanditCoreError
-from banditcore.serving.arm_index import ArmIndex
-from banditcore.serving.caps import FrequencyCap, check_caps, forbidden, horizon_s
-from banditcore.store.seen_record import arm_hash, exposure
+from banditcore.serving.arm_index import ArmIndex, ArmIndexes
+from banditcore.serving.caps import FrequencyCap, check_caps, horizon_s
+from banditcore.store.seen_record import arm_hash, encode, exposure, forbidden, limits
 from model_of_caps import CapModel
 
 START = 1_790_000_000
@@ -59,40 +61,49 @@ CAPS = st.lists(
 STEPS = st.lists(st.tuples(st.sampled_from("abc"), st.floats(-90, 90)), max_size=25)
 
 
+ARMS = ("a", "b", "c")
+
+
+def _forbidden(caps: list[FrequencyCap], users: list[set[int]], now: float) -> list[set[str]]:
+    """Return what each user may not be shown; half of the exposures come from his record."""
+    records = [encode(sorted(held)[::2]) for held in users]
+    known = [sorted(held)[1::2] for held in users]
+    against = limits((cap.times, cap.within_s) for cap in caps)
+    found = forbidden(against, records, known, int(now // 1))
+    starts, places = ArmIndex(ARMS).find(found, np.arange(len(users)))
+    return [{ARMS[place] for place in places[a:b]} for a, b in itertools.pairwise(starts)]
+
+
 @given(CAPS, STEPS)
 def test_they_forbid_what_an_exact_model_forbids(
     caps: list[FrequencyCap], steps: list[tuple[str, float]]
 ) -> None:
-    """The clock goes forth and back."""
-    model, held, now = CapModel(caps), set(), float(START)
-    index = ArmIndex(("a", "b", "c"))
-    for arm, later in steps:
+    """The clock goes forth and back, and two users take turns."""
+    models, held, now = [CapModel(caps), CapModel(caps)], [set[int](), set[int]()], float(START)
+    for i, (arm, later) in enumerate(steps):
         now += later
-        exposures = np.array(sorted(held), np.uint64)
-        assert index.among(forbidden(caps, exposures, int(now // 1))) == model.forbidden(now)
-        model.mark(arm, now)
-        held.add(exposure(arm_hash(arm), int(now // 1)))
+        assert _forbidden(caps, held, now) == [model.forbidden(now) for model in models]
+        models[i % 3 == 0].mark(arm, now)
+        held[i % 3 == 0].add(exposure(arm_hash(arm), int(now // 1)))
 
 
-def test_arms_that_share_a_hash_are_all_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    shared = {"a": 3 << 24, "b": 7 << 24, "c": 3 << 24, "d": 3 << 24, "e": 9 << 24}
-    monkeypatch.setattr("banditcore.serving.arm_index.arm_hash", shared.__getitem__)
-    index = ArmIndex(tuple(shared))
-    assert index.among(np.array([3 << 24], np.uint64)) == {"a", "c", "d"}
-    assert index.among(np.array([9 << 24, 3 << 24, 1 << 24], np.uint64)) == {"a", "c", "d", "e"}
-    assert index.among(np.array([10 << 24], np.uint64)) == set()
+def test_an_index_finds_packed_arms_and_others() -> None:
+    ids = [f"item-{i}" for i in range(100)] + ["é"]
+    ends = np.cumsum([len(one.encode()) for one in ids], dtype=np.uint32)
+    hashes = np.array([arm_hash(one) for one in (*ids[::-1], "none")], np.uint64)
+    every = np.array([0, hashes.size]), hashes
+    for arms in (tuple(ids), ids, PackedIds(ends, "".join(ids).encode(), 256)):
+        starts, places = ArmIndex(arms).find(every, np.array([-1, 0]))
+        assert starts.tolist() == [0, 0, 101]
+        assert places.tolist() == list(range(101))[::-1]
 
 
-def test_an_index_of_other_arms_is_made_from_the_one_before() -> None:
-    arms = tuple(f"item-{i}" for i in range(100))
-    before = ArmIndex(arms)
-    for changed in (
-        tuple(reversed(arms)),
-        (*arms[50:], "new", "newer"),
-        tuple("x".join(arms).split("x")),
-        (),
-    ):
-        index = ArmIndex(changed, before)
-        for arm in (*arms, "new", "newer"):
-            found = index.among(np.array([arm_hash(arm)], np.uint64))
-            assert found == ({arm} if arm in changed else set())
+def test_indexes_follow_what_is_served() -> None:
+    indexes, first, other = ArmIndexes(), ("a", "b"), ("a", "c")
+    index = indexes.of("IN", first)
+    assert indexes.of("IN", first) is index
+    assert indexes.of("US", first) is not index
+    assert indexes.of("IN", other).arms is other
+    kept = indexes.of("US", first)
+    indexes.keep({"US"})
+    assert indexes.of("US", first) is kept

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from banditcore.errors import InvalidTypeError, InvalidValueError, NotReadyError
-from banditcore.serving import Recommendation, Recommendations, Recommender
+from banditcore.serving import FrequencyCap, Recommendation, Recommendations, Recommender
 from banditcore.store.connect import Store
 from published import NOW, Home, put, rows, snapshot, warm
 
@@ -45,6 +45,54 @@ def test_every_user_gets_the_answer_of_a_single_request(store: Store, mode: str,
             assert found.arms == [answer.arms for answer in alone]
     for place in (1, -1):
         np.testing.assert_array_equal(found[place].propensities, alone[place].propensities)
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("caps", [[FrequencyCap()], [FrequencyCap(2), FrequencyCap(9)]])
+def test_a_batch_leaves_out_what_single_requests_would(
+    store: Store, mode: str, caps: list[FrequencyCap]
+) -> None:
+    held = [snapshot("IN", arms=100, depth=40), snapshot("US", depth=30), snapshot("ES")]
+    chance = random.Random(5)
+    users = [f"u{i}" for i in range(40)] + ["\ud800", "never", "here", "u3", "u3"]
+    options = {"mode": mode, "caps": caps, "budget": 10.0, "default": ["IN:1", "IN:2", "d"]}
+    every = [*held[0].arms, *held[1].arms, "d"]
+    with warm(store, *held, **options) as marking, warm(store, *held, **options) as asked:
+        for user in users[:-4]:
+            for ago in range(3):
+                shown = chance.sample(every, chance.randrange(60))
+                assert marking.mark_seen(user, shown, now=NOW - ago * 50_000)
+        for here in ("here", "u7"):  # of which this process knows without asking
+            assert asked.mark_seen(here, held[0].arms[:20], now=NOW)
+            assert asked.mark_seen(here, held[0].arms[:20], now=NOW - 1)
+        own = [chance.sample(held[0].arms, chance.randrange(9)) for _ in users]
+        asking = ("IN", ["IN"] * 15 + ["US"] * 15 + ["DE"] * 10 + ["ES/new"] * 5)
+        for segments, k in zip((*asking, *asking), (10, 10, 60, 30), strict=True):
+            for exclude in (None, {"IN:3", "US:7", "x"}, own, [()] * len(users)):
+                found = asked.recommend_many(segments, users, k, exclude=exclude, now=NOW)
+                each = isinstance(exclude, list)
+                alone = [
+                    asked.recommend(
+                        segments if isinstance(segments, str) else segments[i],
+                        k,
+                        user=user,
+                        exclude=(exclude[i] if each else exclude) or (),
+                        now=NOW,
+                    )
+                    for i, user in enumerate(users)
+                ]
+                assert list(found) == alone
+                for place in (2, 20, -2) if exclude is own else ():
+                    np.testing.assert_array_equal(
+                        found[place].propensities, alone[place].propensities
+                    )
+        assert asked.seen_stats is not None
+        assert asked.seen_stats.failures == {}
+        unknown = asked.recommend_many("IN", ["u1", None, "u1"], 100, now=NOW).arms
+        assert len(unknown[1]) == 100
+        assert unknown[0] == unknown[2]
+        assert len(unknown[0]) < 100
 
 
 def test_it_is_a_sequence(store: Store) -> None:

@@ -10,17 +10,26 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from banditcore.errors import BanditCoreError, NotReadyError
 from banditcore.maintenance import verify_store
 from banditcore.serving import FrequencyCap, Recommender
 from banditcore.serving.caps import check_caps
-from banditcore.serving.seen import SeenItems
+from banditcore.serving.seen import SeenItems, _look_up
 from banditcore.serving.seen_memory import SeenMemory
 from banditcore.serving.unsent_marks import Fate, UnsentMarks
 from banditcore.store import keys
 from banditcore.store.connect import Store
-from banditcore.store.seen_record import MOST_EXPOSURES, arm_hash, decode, exposure
+from banditcore.store.resp import packed
+from banditcore.store.seen_record import (
+    LONGEST_BYTES,
+    MOST_EXPOSURES,
+    arm_hash,
+    decode,
+    exposure,
+)
 from banditcore.store.transport import Command
 from model_of_caps import CapModel
 from published import NOW, Home, snapshot, warm
@@ -222,10 +231,16 @@ def test_many_users_are_looked_up_together(any_store: Store) -> None:
             wanted = {arms[int(user[1:]) % 30]} if user != "never" else set()
             assert seen.ok
             assert seen.among("IN", arms) == wanted
-    assert looking.look_up_many([], NOW) == []
+    assert list(looking.look_up_many([], NOW)) == []
     for items in (marking, looking):
         items.close()
     assert {seen.ok for seen in looking.look_up_many(["u1", "u2"], NOW) if seen} == {False}
+
+
+@given(st.text())
+def test_a_look_up_is_the_command_as_packed(user: str) -> None:
+    key = keys.seen("home", user)
+    assert _look_up(key) == (key, packed(("GETRANGE", key, 0, LONGEST_BYTES)))
 
 
 def test_memory_is_bounded() -> None:
@@ -234,18 +249,26 @@ def test_memory_is_bounded() -> None:
         memory.mark(user, {1: 10, 2: 10})
     memory.mark("a", {3: 11, 1: 10})
     memory.mark("d", {4: 12})
-    assert [memory.marks(user, 10) for user in "abcd"] == [[1, 2, 3], [], [1, 2], [4]]
+    assert memory.marks("abcd", 10) == [[1, 2, 3], [], [1, 2], [4]]
     memory.mark("c", dict.fromkeys(range(100, 108), 12))
-    assert [len(memory.marks(user, 10)) for user in "acd"] == [0, 10, 0]
-    assert len(memory.marks("c", 11)) == 8
+    assert [len(marks) for marks in memory.marks("acd", 10)] == [0, 10, 0]
+    assert [len(marks) for marks in memory.marks("c", 11)] == [8]
     memory.mark("d", dict.fromkeys([5, 6], 12))  # there is room again: c has given two back
-    assert [len(memory.marks(user, 10)) for user in "cd"] == [8, 2]
+    assert [len(marks) for marks in memory.marks("cd", 10)] == [8, 2]
     whole = SeenMemory()
     whole.mark("a", dict.fromkeys(range(2 * MOST_EXPOSURES), 5))
-    assert whole.marks("a", 5) == list(range(MOST_EXPOSURES, 2 * MOST_EXPOSURES))
+    assert whole.marks("a", 5) == [list(range(MOST_EXPOSURES, 2 * MOST_EXPOSURES))]
     for i in range(20):
-        whole.answer("a", 7, (f"arm-{i}",))
-    assert whole.answers("a") == [exposure(arm_hash(f"arm-{i}"), 7) for i in range(12, 20)]
+        whole.answer([("a", (f"arm-{i}",)), ("b", ("x", "y"))], 7 + i)
+    lately = [exposure(arm_hash(f"arm-{i}"), 7 + i) for i in range(12, 20)]
+    twice = [exposure(arm_hash(arm), 7 + i) for i in range(12, 20) for arm in "xy"]
+    assert whole.answers("acb") == [lately, [], twice]
+    small = SeenMemory(most_users=3, most_exposures=10)
+    small.mark("b", {1: 5})
+    small.answer([("a", ("x",)), *[("b", ("z",))] * 20], 7)
+    assert [len(each) for each in small.answers("ab")] == [1, 8]  # with the mark, 10
+    small.answer([("c", ("x",))], 7)
+    assert [len(each) for each in small.answers("abc")] == [0, 8, 1]
 
 
 def test_unsent_marks_are_bounded_and_sent_when_possible() -> None:

@@ -284,6 +284,31 @@ def test_answers_are_remembered_while_the_store_is_away(server: RunningServer) -
         assert r.recommend("IN", 10, user="u", now=NOW).arms == ()
 
 
+@pytest.mark.usefixtures("patient")
+def test_a_batch_says_of_whom_the_store_did_not_tell(store: Store) -> None:
+    with capped(store, budget=10.0) as other, capped(store, budget=10.0) as r:
+        assert all(other.mark_seen(user, ["IN:1"], now=NOW) for user in "abc")
+        assert r.mark_seen("a", ["IN:2"], now=NOW - 10)
+        for user in "ac":
+            store.client.setrange(keys.seen("home", user), 5, "?")
+        shown: dict[str | None, set[str]] = {user: set() for user in "abc"}
+        users = ["a", None, "b", "c"]
+        for segments in ("IN", ["IN", "IN", "IN/x", "IN"], "IN"):
+            found = r.recommend_many(segments, users, 14, now=NOW)
+            assert [answer.degraded for answer in found] == [("seen",), (), (), ("seen",)]
+            for user, answer in zip(users, found, strict=True):
+                if user in {"a", "c"}:
+                    assert shown[user].isdisjoint(answer.arms)
+                    shown[user].update(answer.arms)
+        every = {f"IN:{arm}" for arm in range(30)}
+        # What this process marked or answered is left out; what others marked, it does not know.
+        assert shown["a"] == every - {"IN:2"}
+        assert shown["c"] == every
+        assert set(r.recommend_many("IN", ["b"], 30, now=NOW).arms[0]) == every - {"IN:1"}
+        assert r.seen_stats is not None
+        assert r.seen_stats.failures == {"corrupt": 6}
+
+
 def _spin(url: str) -> None:
     with connect(url) as store:
         store.send([_eval("while true do end")])

@@ -45,6 +45,8 @@ def test_refusals() -> None:
         b":1\r\n:2\r\n",  # more than was asked for
         b"$1\r\nab\r\n",
         b"x" * (2 << 20),
+        b"$%d\r\n%b\r\n" % (2 << 20, b"x" * (2 << 20)),
+        b"$-1\r\n$3\r\n",  # more than was asked for, if not all of it
     ],
 )
 def test_what_is_no_reply_is_refused(wrong: bytes) -> None:

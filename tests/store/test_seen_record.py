@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import hashlib
 
-import numpy as np
 import pytest
 
 from banditcore.errors import CorruptDataError
 from banditcore.store import seen_record
-from banditcore.store.seen_record import arm_hash, decode, encode, exposure, within
+from banditcore.store.seen_record import (
+    arm_hash,
+    arm_hashes,
+    decode,
+    encode,
+    exposure,
+    forbidden,
+    limits,
+)
 
 NOW = 1_790_000_123
 
@@ -32,6 +39,8 @@ def test_every_truncation_and_every_flipped_bit_is_refused() -> None:
         for bit in range(8)
     ]
     damaged.append(encode(range(seen_record.MOST_EXPOSURES + 1)))
+    part = record[4:-4]
+    damaged.append(b"\x01" + hashlib.sha1(part, usedforsecurity=False).digest()[:3] + part)
     for each in damaged:
         with pytest.raises(CorruptDataError):
             decode(each)
@@ -41,13 +50,28 @@ def test_every_truncation_and_every_flipped_bit_is_refused() -> None:
 @pytest.mark.parametrize("now", [NOW, NOW - NOW % 2**24, NOW - NOW % 2**24 - 1, 5, -7, 10**200])
 def test_ages_are_right_from_180_days_before_to_14_days_after(now: int) -> None:
     for age in (0, 1, 86_400, 86_401, 180 * 86_400, -1, -14 * 86_400):
-        held = np.array([exposure(arm_hash("a"), now - age)], np.uint64)
+        held = exposure(arm_hash("a"), now - age)
         for seconds in (1, 86_400, seen_record.LONGEST_WITHIN_S):
-            assert within(held, now, seconds).tolist() == [age <= seconds]
+            against = limits([(1, seconds)])
+            for records, known in (([encode([held])], [[]]), ([b""], [[held]])):
+                starts, hashes = forbidden(against, records, known, now)
+                assert starts.tolist() == [0, int(age <= seconds)]
+                assert hashes.tolist() == [arm_hash("a")] * (age <= seconds)
+
+
+def test_stored_hashes_stay_what_they_are() -> None:
+    known = {
+        "scarf": 0xF70C1EB74D,
+        "item-17": 0x498A221F80,
+        "é": 0x721C3720D4,
+        "a" * 256: 0x182A62EEB7,
+    }
+    assert {arm: arm_hash(arm) >> 24 for arm in known} == known
+    assert arm_hashes([*known]).tolist() == [number << 24 for number in known.values()]
 
 
 def test_hashes_are_spread() -> None:
-    hashes = {arm_hash(f"item-{i}") for i in range(100_000)}
+    hashes = set(arm_hashes([f"item-{i}" for i in range(100_000)]).tolist())
     assert len(hashes) == 100_000  # two of them share one with probability 0.0045; these do not
     assert {hashed % 2**24 for hashed in hashes} == {0}
     assert max(hashes).bit_length() == 64

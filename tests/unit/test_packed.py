@@ -104,6 +104,17 @@ def test_rows_are_cut_and_counted_as_lists_are(
     expected = [kept[i] for i in order]
     assert found.pick_many(order, k, excluded) == expected
     assert found.pick_many(order, k, [excluded] * len(order)) == expected
+    without = found.arms.places(excluded)[::-1]
+    starts = np.arange(len(order) + 1) * without.size
+    many = np.tile(without, len(order))
+    assert found.pick_each(order, k, starts, many) == expected
+    nothing = np.zeros(len(order) + 1, np.int64)
+    full = found.pick_many(order, k, frozenset())
+    assert found.pick_each(order, k, nothing, many) == full
+    # What one row is asked without is nothing to the next.
+    by_turns = np.arange(len(order) + 1) // 2 * without.size
+    turns = [(expected if i % 2 else full)[i] for i in range(len(order))]
+    assert found.pick_each(order, k, by_turns, many) == turns
     longest = max(kept, key=len)
     reached = min(map(len, kept))
     shares = [
@@ -137,6 +148,20 @@ def test_what_is_asked_wrongly_is_refused() -> None:
             found.pick(row, 1, nobody)
         with pytest.raises(IndexError):
             found.pick_many(np.array([row]), 1, nobody)
+        with pytest.raises(IndexError):
+            found.pick_each(np.array([row]), 1, np.zeros(2, np.int64), np.empty(0, np.int32))
+    one = np.array([0])
+    for starts, without in (
+        ([0, 2], [0]),
+        ([1, 0], [0]),
+        ([-1, 0], [0]),
+        ([0, 1], [9]),
+        ([0, 1], [-1]),
+    ):
+        with pytest.raises(IndexError):
+            found.pick_each(one, 1, np.array(starts), np.array(without, np.int32))
+    with pytest.raises(ValueError, match="one start"):
+        found.pick_each(one, 1, np.array([0]), np.array([0], np.int32))
     with pytest.raises(ValueError, match="one set"):
         found.pick_many(np.array([0, 1]), 1, [nobody])
     with pytest.raises(TypeError):

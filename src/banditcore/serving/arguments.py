@@ -12,10 +12,12 @@ from banditcore.arrays import positive_int
 from banditcore.errors import InvalidTypeError, InvalidValueError, describe
 from banditcore.identifiers import check_arm, check_segment
 from banditcore.segments import with_ancestors
+from banditcore.serving.exclusions import ExcludedPlaces
 
 __all__ = [
     "NOTHING",
     "Exclusions",
+    "Given",
     "check_arms_of_default",
     "check_excluded",
     "check_excluded_of_many",
@@ -41,8 +43,11 @@ _LEAST_S = 1e-6
 NOTHING: frozenset[str] = frozenset()
 """No exclusions."""
 
-Exclusions: TypeAlias = frozenset[str] | list[frozenset[str]]
-"""Of a batch: one set for all of its users, or one for each."""
+Given: TypeAlias = frozenset[str] | list[frozenset[str]]
+"""What the caller excludes of a batch: one set for all of its users, or one for each."""
+
+Exclusions: TypeAlias = Given | ExcludedPlaces
+"""The same with what each has seen."""
 
 
 def check_k(k: int) -> int:
@@ -74,7 +79,7 @@ def check_excluded(exclude: Iterable[str]) -> frozenset[str]:
 
 def check_excluded_of_many(
     exclude: Iterable[str] | Iterable[Iterable[str] | None] | None, users: int
-) -> Exclusions:
+) -> Given:
     """Return one set for all, or one for each of so many users."""
     if exclude is None:
         return NOTHING

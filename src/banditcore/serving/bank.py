@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from banditcore._packed import PackedBank
 from banditcore.serving.arguments import Exclusions
 from banditcore.serving.draws import PosteriorDraws
+from banditcore.serving.exclusions import ExcludedPlaces
 
 __all__ = ["BankPolicy"]
 
@@ -40,10 +41,13 @@ class BankPolicy:
     ) -> list[tuple[str, ...]]:
         """Return `choose` of every key, with the one set of exclusions or with its own."""
         rows = (keys % np.uint64(self._rows)).astype(np.int64)
-        answers = self._bank.pick_many(rows, k, excluded)
+        if isinstance(excluded, ExcludedPlaces):
+            answers = self._bank.pick_each(rows, k, excluded.starts, excluded.places)
+        else:
+            answers = self._bank.pick_many(rows, k, excluded)
         for place, arms in enumerate(answers):
             if len(arms) < k:
-                out = excluded[place] if isinstance(excluded, list) else excluded
+                out = excluded if isinstance(excluded, frozenset) else excluded[place]
                 answers[place] = self._filled(arms, k, out, int(keys[place]))
         return answers
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from banditcore.serving.arguments import Exclusions
+from banditcore.serving.arguments import Exclusions, Given
 from banditcore.serving.chance import random_key
+from banditcore.serving.exclusions import ExcludedPlaces
 from banditcore.serving.rung import Rung
 
-__all__ = ["choose_for_users", "of_places"]
+__all__ = ["choose_for_users", "of_places", "together"]
 
 
 def choose_for_users(
@@ -23,7 +24,7 @@ def choose_for_users(
     bucket : int
         The time bucket, 0..2**64 - 1.
     k : int, >= 1
-    excluded : frozenset of str, or a list of one for each user
+    excluded : frozenset of str, or of each user
     """
     keys = rung.users.keys(users, bucket)
     if None in users:
@@ -33,6 +34,14 @@ def choose_for_users(
     return rung.policy.choose_many(k, excluded, keys)
 
 
-def of_places(excluded: Exclusions, places: list[int]) -> Exclusions:
+def of_places(excluded: Given, places: list[int]) -> Given:
     """Return the exclusions of some users of a batch."""
     return [excluded[place] for place in places] if isinstance(excluded, list) else excluded
+
+
+def together(given: Given, seen: ExcludedPlaces) -> ExcludedPlaces:
+    """Return what users must not be shown: what the caller excludes, and what they have seen."""
+    sets = given if isinstance(given, list) else [given] * len(seen)
+    if not any(sets):
+        return seen
+    return ExcludedPlaces.of_sets(seen.arms, [own | seen[i] for i, own in enumerate(sets)])

@@ -6,15 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-import numpy as np
-from numpy.typing import NDArray
-
 from banditcore.errors import InvalidTypeError, InvalidValueError, describe
-from banditcore.store.seen_record import LONGEST_WITHIN_S, MOST_EXPOSURES, Exposures, within
+from banditcore.store.seen_record import LONGEST_WITHIN_S, MOST_EXPOSURES
 
-__all__ = ["FrequencyCap", "check_caps", "forbidden", "horizon_s"]
-
-_HASH = np.uint64(0xFFFF_FFFF_FF00_0000)
+__all__ = ["FrequencyCap", "check_caps", "horizon_s"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,30 +68,3 @@ def check_caps(caps: Iterable[FrequencyCap]) -> tuple[FrequencyCap, ...]:
 def horizon_s(caps: Sequence[FrequencyCap]) -> int:
     """Return after how many seconds no cap asks for an exposure any more."""
     return max(cap.within_s for cap in caps)
-
-
-def forbidden(
-    caps: Sequence[FrequencyCap], exposures: Exposures, second: int
-) -> NDArray[np.uint64]:
-    """Return the arms that may not be shown in a second, by their hashes; some may come twice.
-
-    Parameters
-    ----------
-    caps : sequence of FrequencyCap
-        All of them hold.
-    exposures : (n,) uint64
-        Distinct. Those after `second`, of clocks that differ or went back, count as well.
-    second : int
-        Since 1970.
-    """
-    if not exposures.size:
-        return exposures
-    hashes = exposures & _HASH
-    found = []
-    for cap in caps:
-        arms = hashes[within(exposures, second, cap.within_s)]
-        if cap.times > 1:
-            arms, counts = np.unique(arms, return_counts=True)
-            arms = arms[counts >= cap.times]
-        found.append(arms)
-    return found[0] if len(found) == 1 else np.concatenate(found)

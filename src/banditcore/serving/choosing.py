@@ -7,13 +7,14 @@ from itertools import filterfalse, islice
 
 from banditcore.events import MAX_AHEAD_S
 from banditcore.identifiers import check_segment
-from banditcore.serving.arguments import Exclusions
-from banditcore.serving.batch import choose_for_users, of_places
+from banditcore.serving.arguments import Exclusions, Given
+from banditcore.serving.batch import choose_for_users, of_places, together
 from banditcore.serving.chance import random_key
+from banditcore.serving.exclusions import ExcludedOfGroups
+from banditcore.serving.lookups import Seen, SeenOfMany
 from banditcore.serving.recommendation import DEFAULT_SOURCE, Recommendation
 from banditcore.serving.recommendations import Origin, Recommendations
 from banditcore.serving.rung import Rung, climb
-from banditcore.serving.seen import Seen
 
 __all__ = ["Chooser"]
 
@@ -97,9 +98,9 @@ class Chooser:
         groups: Mapping[str, list[int]],
         k: int,
         users: list[str | None],
-        excluded: Exclusions,
+        excluded: Given,
         moment: float,
-        seen: list[Seen | None] | None,
+        seen: SeenOfMany | None,
     ) -> Recommendations:
         """Answer many users.
 
@@ -107,47 +108,44 @@ class Chooser:
         ----------
         groups : mapping of str to list of int
             Segment -> the places in `users` that belong to it.
-        seen : list of (Seen or None), or None
+        seen : SeenOfMany or None
             What each of them must not be shown.
         """
         bucket = int(moment // self._sticky_s) & _BUCKETS
         arms: list[tuple[str, ...]] = [()] * len(users)
         origins = [_NOWHERE] * len(users)
-        if seen is not None and not isinstance(excluded, list):
-            excluded = [excluded] * len(users)
+        is_one = len(groups) == 1
+        by_group = ExcludedOfGroups()
         for segment, places in groups.items():
             rung, stale = climb(rungs, segment, moment, self._max_age)
             if rung is None:
                 for place in places:
-                    out = excluded[place] if isinstance(excluded, list) else excluded
+                    own = excluded[place] if isinstance(excluded, list) else excluded
                     known = None if seen is None else seen[place]
-                    arms[place], degraded = self._from_default(k, out, known)
+                    arms[place], degraded = self._from_default(k, own, known)
                     origins[place] = _NOWHERE._replace(degraded=degraded)
                 continue
             age = max(0.0, moment - rung.as_of)
             degraded = _STALE if stale else _AS_PROMISED
             origin = Origin(rung.segment, rung.version, age, degraded, rung.policy)
-            if seen is None and len(groups) == 1:
-                arms = choose_for_users(rung, users, bucket, k, excluded)
-                return Recommendations(arms, [origin] * len(users), k, excluded)
-            if seen is not None and isinstance(excluded, list):
+            from_here = [origin] * len(places)
+            hidden: Exclusions
+            hidden = given = excluded if is_one else of_places(excluded, places)
+            if seen is not None:
+                hidden = together(given, seen.among(rung.segment, rung.snapshot.arms, places))
+                if not is_one:
+                    by_group.put(places, hidden)
                 unseen = origin._replace(degraded=(*degraded, *_UNSEEN))
-                for place in places:
-                    known = seen[place]
-                    origins[place] = origin if known is None or known.ok else unseen
-                    if known is not None:
-                        excluded[place] |= known.among(rung.segment, rung.snapshot.arms)
-            else:
-                for place in places:
-                    origins[place] = origin
-            members = [users[place] for place in places]
-            found = choose_for_users(rung, members, bucket, k, of_places(excluded, places))
-            for place, chosen in zip(places, found, strict=True):
-                arms[place] = chosen
-                known = None if seen is None else seen[place]
-                if known is not None:
-                    known.answered(chosen)
-        return Recommendations(arms, origins, k, excluded)
+                from_here = [origin if told else unseen for told in seen.told(places)]
+            members = users if is_one else [users[place] for place in places]
+            found = choose_for_users(rung, members, bucket, k, hidden)
+            if seen is not None:
+                seen.answered(places, found)
+            if is_one:  # which spares taking all of it apart
+                return Recommendations(found, from_here, k, hidden)
+            for place, chosen, origin in zip(places, found, from_here, strict=True):
+                arms[place], origins[place] = chosen, origin
+        return Recommendations(arms, origins, k, excluded if seen is None else by_group)
 
     def _from_default(
         self, k: int, excluded: frozenset[str], seen: Seen | None

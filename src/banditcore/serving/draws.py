@@ -57,7 +57,10 @@ class PosteriorDraws:
         key : int
             64 random bits: the same key draws the same slate.
         """
-        without = self.arms.places(excluded) if excluded else None
+        return self.draw_without(k, self.arms.places(excluded) if excluded else None, key)
+
+    def draw_without(self, k: int, without: NDArray[np.int32] | None, key: int) -> tuple[str, ...]:
+        """Do what `draw` does; `without` has the places of what is excluded, each once."""
         places = self._places(k, without)
         if not places:
             return ()

@@ -12,6 +12,7 @@ from banditcore.logit_beta import LARGEST, SMALLEST
 from banditcore.propensity import rank_probabilities
 from banditcore.serving.arguments import Exclusions
 from banditcore.serving.draws import PosteriorDraws
+from banditcore.serving.exclusions import ExcludedPlaces
 
 __all__ = ["LivePolicy"]
 
@@ -46,6 +47,10 @@ class LivePolicy:
         self, k: int, excluded: Exclusions, keys: NDArray[np.uint64]
     ) -> list[tuple[str, ...]]:
         """Return `choose` of every key, with the one set of exclusions or with its own."""
+        if isinstance(excluded, ExcludedPlaces):
+            draw_without = self._draws.draw_without
+            own = map(excluded.of, range(len(excluded)))
+            return [draw_without(k, out, key) for out, key in zip(own, keys.tolist(), strict=True)]
         if not isinstance(excluded, list):
             return self._draws.draw_many(k, excluded, keys)
         draw = self._draws.draw

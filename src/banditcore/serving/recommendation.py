@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banditcore._answer import Answer
+from banditcore.serving.exclusions import ExcludedOfUser
 
 __all__ = ["DEFAULT_SOURCE", "Made", "Recommendation"]
 
@@ -45,7 +46,7 @@ class Explains(Protocol):
         """Return the probability of each of `arms` at its position, NaN where it is not known."""
 
 
-Made: TypeAlias = tuple[Explains, int, frozenset[str]]
+Made: TypeAlias = tuple[Explains, int, frozenset[str] | ExcludedOfUser]
 """What chose an answer, how many arms were asked for, and which were excluded."""
 
 
@@ -91,6 +92,8 @@ class Recommendation(Answer):
         if made is None:
             return np.ones(len(self.arms))
         policy, k, excluded = made
+        if isinstance(excluded, ExcludedOfUser):
+            excluded = excluded.ids()
         return policy.propensities(self.arms, k, excluded)
 
     def _fields(self) -> tuple[Any, ...]:

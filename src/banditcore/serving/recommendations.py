@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, overload
 
 from banditcore.serving.arguments import NOTHING, Exclusions
+from banditcore.serving.exclusions import ExcludedOfGroups, ExcludedOfUser
 from banditcore.serving.recommendation import Explains, Recommendation
 
 __all__ = ["Origin", "Recommendations"]
@@ -37,7 +38,11 @@ class Recommendations(Sequence[Recommendation]):
     __slots__ = ("_excluded", "_k", "arms", "origins")
 
     def __init__(
-        self, arms: list[tuple[str, ...]], origins: list[Origin], k: int, excluded: Exclusions
+        self,
+        arms: list[tuple[str, ...]],
+        origins: list[Origin],
+        k: int,
+        excluded: Exclusions | ExcludedOfGroups,
     ) -> None:
         self.arms = arms
         self.origins = origins
@@ -55,9 +60,16 @@ class Recommendations(Sequence[Recommendation]):
         if isinstance(place, slice):
             return [self[i] for i in range(*place.indices(len(self)))]
         source, version, age, degraded, policy = self.origins[place]
-        excluded = self._excluded[place] if isinstance(self._excluded, list) else self._excluded
-        made = None if policy is None else (policy, self._k, excluded)
+        made = None if policy is None else (policy, self._k, self._excluded_of(place))
         return Recommendation(self.arms[place], source, version, age, degraded, made)
+
+    def _excluded_of(self, place: int) -> frozenset[str] | ExcludedOfUser:
+        every = self._excluded
+        if isinstance(every, frozenset):
+            return every
+        if isinstance(every, list):
+            return every[place]
+        return every.of_user(range(len(self))[place])  # which knows no places from the end
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _received, (list(self),)

@@ -6,45 +6,48 @@ import os
 import threading
 import time
 import weakref
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from banditcore._packed import PackedIds
 from banditcore.errors import CorruptDataError, StoreError
-from banditcore.serving.arm_index import ArmIndex
-from banditcore.serving.caps import FrequencyCap, forbidden, horizon_s
+from banditcore.serving.arm_index import ArmIndexes
+from banditcore.serving.caps import FrequencyCap, horizon_s
+from banditcore.serving.lookups import DEFAULT_INDEX, Seen, SeenOfMany
 from banditcore.serving.rung import Rung
 from banditcore.serving.seen_memory import SeenMemory
 from banditcore.serving.unsent_marks import Fate, UnsentMarks
-from banditcore.store import keys, library, seen_library
-from banditcore.store.deadline_client import Answer, DeadlineClient, Unanswered
+from banditcore.store import library, seen_library
+from banditcore.store.deadline_client import Answer, DeadlineClient, Question, Unanswered
+from banditcore.store.keys import SeenKeys
+from banditcore.store.resp import packed
 from banditcore.store.seen_record import (
     LONGEST_BYTES,
     MOST_EXPOSURES,
-    arm_hash,
-    decode,
+    arm_hashes,
+    check,
     exposure,
+    forbidden,
+    limits,
     pack,
 )
-from banditcore.store.transport import Command
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
 
-__all__ = ["LONGEST_ASK_S", "Seen", "SeenItems", "SeenStats"]
+__all__ = ["LONGEST_ASK_S", "SeenItems", "SeenStats"]
 
 LONGEST_ASK_S = 0.020
 """The longest that a request waits for what its user has seen, or for a mark, in seconds."""
 
 _SEND_S = 1.0  # in the background, nobody waits
 _NOBODY = ""  # no user is called so
-_DEFAULT = "/default"  # no segment is called so
+
+# One byte more than a record may have: what is longer is known to be none.
+_HEAD = packed(["GETRANGE"]).replace(b"*1", b"*4", 1)
+_TAIL = packed([0, LONGEST_BYTES]).removeprefix(b"*2\r\n")
 
 _ALL: weakref.WeakSet[SeenItems] = weakref.WeakSet()
 
@@ -81,39 +84,6 @@ class Told(Protocol):
         """Take note of one."""
 
 
-class Seen:
-    """What one user may not be shown now.
-
-    Attributes
-    ----------
-    ok : bool
-        False: the store did not tell, so only this process's memory is in it.
-    """
-
-    __slots__ = ("_hashes", "_items", "key", "ok", "second")
-
-    def __init__(
-        self, items: SeenItems, key: str, second: int, hashes: NDArray[np.uint64], *, ok: bool
-    ) -> None:
-        self._items = items
-        self._hashes = hashes
-        self.key = key
-        self.second = second
-        self.ok = ok
-
-    def among(self, segment: str, arms: Sequence[str] | PackedIds) -> frozenset[str]:
-        """Return those of a segment's arms that are not to be shown."""
-        return self._items.index(segment, arms).among(self._hashes)
-
-    def among_default(self, arms: Sequence[str] | PackedIds) -> frozenset[str]:
-        """Return those of the caller's default arms that are not to be shown."""
-        return self.among(_DEFAULT, arms)
-
-    def answered(self, arms: tuple[str, ...]) -> None:
-        """Remember the answer, for when the store is out of reach."""
-        self._items.memory.answer(self.key, self.second, arms)
-
-
 class SeenItems:
     """What users of one bandit have seen, by caps. Thread-safe; for any event loop too.
 
@@ -141,18 +111,18 @@ class SeenItems:
         told: Told | None = None,
     ) -> None:
         self._store = store
-        self._bandit = bandit
-        self._caps = caps
+        self._keys = SeenKeys(bandit)
+        self._limits = limits((cap.times, cap.within_s) for cap in caps)
         self._horizon_s = horizon_s(caps)
         self._ask_s = min(LONGEST_ASK_S, budget)
         self._told = told
         self.memory = SeenMemory()
         self._unsent = UnsentMarks(self._send)
-        self._indexes: dict[str, ArmIndex] = {}
+        self._indexes = ArmIndexes()
         self._failures: Counter[str] = Counter()
         self._counting = threading.Lock()
-        nobody = keys.seen(bandit, _NOBODY)
-        self._client = DeadlineClient(store, Command(nobody, ("GETRANGE", nobody, 0, 0)))
+        probe = packed(("GETRANGE", self._keys.of(_NOBODY), 0, 0))
+        self._client = DeadlineClient(store, probe)
         _ALL.add(self)
 
     @property
@@ -172,67 +142,53 @@ class SeenItems:
     def prepare(self, rungs: Mapping[str, Rung]) -> None:
         """Index the arms of snapshots before a request needs it; let go of others."""
         for segment, rung in rungs.items():
-            self.index(segment, rung.snapshot.arms)
-        for segment in list(self._indexes):  # a copy: requests add to it meanwhile
-            if segment not in rungs and segment != _DEFAULT:
-                self._indexes.pop(segment, None)
-
-    def index(self, segment: str, arms: Sequence[str] | PackedIds) -> ArmIndex:
-        """Return the index of a segment's arms."""
-        found = self._indexes.get(segment)
-        if found is None or found.arms is not arms:
-            # Two threads may both make it: the same.
-            found = self._indexes[segment] = ArmIndex(arms, found)
-        return found
+            self._indexes.of(segment, rung.snapshot.arms)
+        self._indexes.keep({*rungs, DEFAULT_INDEX})
 
     def look_up(self, user: str, moment: float) -> Seen:
         """Ask what a user has seen: one round trip, 20 ms at most. Never raises."""
         deadline = time.monotonic() + self._ask_s
-        key = keys.seen(self._bandit, user)
-        [answer] = self._client.ask([self._question(key)], deadline)
-        seen = self._seen(key, moment, answer)
-        self._tell(deadline, [seen])
-        return seen
+        key = self._keys.of(user)
+        answers = self._client.ask([_look_up(key)], deadline)
+        return self._seen([key], [0], moment, answers, deadline).of(0)
 
-    def look_up_many(self, users: Sequence[str | None], moment: float) -> list[Seen | None]:
-        """Ask for many users together: one round trip to each server. None for None."""
+    def look_up_many(self, users: Sequence[str | None], moment: float) -> SeenOfMany:
+        """Ask for many users together: one round trip to each server."""
         deadline = time.monotonic() + self._ask_s
-        wanted = {user: keys.seen(self._bandit, user) for user in users if user is not None}
-        answers = self._client.ask([self._question(key) for key in wanted.values()], deadline)
-        found = {
-            user: self._seen(key, moment, answer)
-            for (user, key), answer in zip(wanted.items(), answers, strict=True)
-        }
-        if found:
-            self._tell(deadline, found.values())
-        return [None if user is None else found[user] for user in users]
+        wanted = dict.fromkeys(user for user in users if user is not None)
+        keys = [*map(self._keys.of, wanted)]
+        answers = self._client.ask([*map(_look_up, keys)], deadline)
+        if len(wanted) == len(users):  # each of them known, and here once
+            numbers = list(range(len(users)))
+        else:
+            number_of = dict(zip(wanted, range(len(wanted)), strict=True))
+            numbers = [-1 if user is None else number_of[user] for user in users]
+        return self._seen(keys, numbers, moment, answers, deadline)
 
     async def look_up_async(self, user: str, moment: float) -> Seen:
         """Do what `look_up` does, without blocking the event loop."""
         deadline = time.monotonic() + self._ask_s
-        key = keys.seen(self._bandit, user)
-        [answer] = await self._client.ask_async([self._question(key)], deadline)
-        seen = self._seen(key, moment, answer)
-        self._tell(deadline, [seen])
-        return seen
+        key = self._keys.of(user)
+        answers = await self._client.ask_async([_look_up(key)], deadline)
+        return self._seen([key], [0], moment, answers, deadline).of(0)
 
     def mark(self, user: str, arms: Iterable[str], moment: float) -> bool:
         """Note that a user was shown arms; 20 ms at most. See `Recommender.mark_seen`."""
         deadline = time.monotonic() + LONGEST_ASK_S
-        key, exposures, command = self._marking(user, arms, moment)
+        key, exposures, question = self._marking(user, arms, moment)
         if not exposures:
             return True
-        [answer] = self._client.ask([command], deadline)
+        [answer] = self._client.ask([question], deadline)
         return self._kept(key, exposures, answer)
 
     async def mark_async(self, user: str, arms: Iterable[str], moment: float) -> bool:
         """Do what `mark` does, without blocking the event loop."""
         deadline = time.monotonic() + LONGEST_ASK_S
-        key, exposures, command = self._marking(user, arms, moment)
+        key, exposures, question = self._marking(user, arms, moment)
         if not exposures:
             return True
         try:
-            [answer] = await self._client.ask_async([command], deadline)
+            [answer] = await self._client.ask_async([question], deadline)
         except BaseException:  # cancelled: perhaps it arrived, so once more does no harm
             self._unsent.add(key, exposures)
             raise
@@ -243,7 +199,7 @@ class SeenItems:
         self._unsent.close()
         self._client.close()
         self.memory.clear()
-        self._indexes.clear()
+        self._indexes.keep(())
 
     def after_fork(self) -> None:
         """Let go, in a child, of locks that are held for ever and of what its parent sends."""
@@ -251,35 +207,41 @@ class SeenItems:
         self.memory.after_fork()
         self._unsent.clear()
 
-    def _tell(self, deadline: float, found: Iterable[Seen]) -> None:
-        if self._told is not None:
-            began = deadline - self._ask_s
-            self._told(time.monotonic() - began, ok=all(seen.ok for seen in found))
-
-    def _question(self, key: str) -> Command:
-        # One byte more than a record may have: what is longer is known to be none.
-        return Command(key, ("GETRANGE", key, 0, LONGEST_BYTES))
-
-    def _seen(self, key: str, moment: float, answer: Answer) -> Seen:
+    def _seen(
+        self,
+        keys: list[str],
+        users: list[int],
+        moment: float,
+        answers: Sequence[Answer],
+        deadline: float,
+    ) -> SeenOfMany:
+        """Return what the store and this process know of users; see `SeenOfMany`."""
         second = int(moment // 1)
-        known = self.memory.marks(key, second - self._horizon_s)
-        exposures = None
+        known = self.memory.marks(keys, second - self._horizon_s)
+        records = [self._record(answer) for answer in answers]
+        ok = [record is not None for record in records]
+        if not all(ok):
+            untold = [number for number, told in enumerate(ok) if not told]
+            lately = self.memory.answers([keys[number] for number in untold])
+            for number, shown in zip(untold, lately, strict=True):
+                known[number] += shown
+        found = forbidden(self._limits, [record or b"" for record in records], known, second)
+        seen = SeenOfMany(self._indexes, self.memory, keys, users, second, found, ok)
+        if self._told is not None and keys:
+            self._told(time.monotonic() - (deadline - self._ask_s), ok=all(ok))
+        return seen
+
+    def _record(self, answer: Answer) -> bytes | None:
+        """Return a user's record; None if there is no usable answer, which is counted."""
         if isinstance(answer, bytes):
             try:
-                exposures = decode(answer)
+                check(answer)
             except CorruptDataError:
                 self._failed("corrupt")
-        else:
-            self._failed(answer.why if isinstance(answer, Unanswered) else "garbled")
-        ok = exposures is not None
-        if not ok:
-            known += self.memory.answers(key)
-        if known:
-            here = np.array(known, np.uint64)
-            exposures = np.unique(here if exposures is None else np.append(exposures, here))
-        if exposures is None:
-            exposures = decode(b"")
-        return Seen(self, key, second, forbidden(self._caps, exposures, second), ok=ok)
+                return None
+            return answer
+        self._failed(answer.why if isinstance(answer, Unanswered) else "garbled")
+        return None
 
     def _failed(self, why: str) -> None:
         with self._counting:
@@ -287,15 +249,15 @@ class SeenItems:
 
     def _marking(
         self, user: str, arms: Iterable[str], moment: float
-    ) -> tuple[str, dict[int, int], Command]:
+    ) -> tuple[str, dict[int, int], Question]:
         """Remember a mark here; return its record's key, its exposures, what sends them."""
-        key, second = keys.seen(self._bandit, user), int(moment // 1)
+        key, second = self._keys.of(user), int(moment // 1)
         # No more than a record keeps: the server would be busy with the others for nothing.
-        last = deque(dict.fromkeys(arms), maxlen=MOST_EXPOSURES)
-        exposures = {exposure(arm_hash(arm), second): second for arm in last}
+        last = list(dict.fromkeys(arms))[-MOST_EXPOSURES:]
+        exposures = {exposure(each, second): second for each in arm_hashes(last).tolist()}
         if exposures:
             self.memory.mark(key, exposures)
-        return key, exposures, self._command(key, exposures)
+        return key, exposures, self._question(key, exposures)
 
     def _kept(self, key: str, exposures: dict[int, int], answer: Answer) -> bool:
         """Tell whether marks are stored; keep those that can still be."""
@@ -308,18 +270,18 @@ class SeenItems:
 
     def _send(self, batch: Sequence[tuple[str, dict[int, int]]]) -> list[Fate]:
         """Send marks in the background."""
-        commands = [self._command(key, exposures) for key, exposures in batch]
-        answers = self._client.ask(commands, time.monotonic() + _SEND_S)
+        questions = [self._question(key, exposures) for key, exposures in batch]
+        answers = self._client.ask(questions, time.monotonic() + _SEND_S)
         if any(isinstance(each, Unanswered) and each.why == "NOFUNCTION" for each in answers):
             try:
                 library.run(self._store, [self._call(*each) for each in batch])
             except StoreError:
                 return [_fate(answer) for answer in answers]
-            answers = self._client.ask(commands, time.monotonic() + _SEND_S)
+            answers = self._client.ask(questions, time.monotonic() + _SEND_S)
         return [_fate(answer) for answer in answers]
 
-    def _command(self, key: str, exposures: Mapping[int, int]) -> Command:
-        return Command(key, self._call(key, exposures).command())
+    def _question(self, key: str, exposures: Mapping[int, int]) -> Question:
+        return Question(key, packed(self._call(key, exposures).command()))
 
     def _call(self, key: str, exposures: Mapping[int, int]) -> library.Call:
         return seen_library.mark(
@@ -329,6 +291,11 @@ class SeenItems:
             most=MOST_EXPOSURES,
             exposures=pack(exposures),
         )
+
+
+def _look_up(key: str) -> Question:
+    encoded = key.encode()
+    return Question(key, b"%b$%d\r\n%b\r\n%b" % (_HEAD, len(encoded), encoded, _TAIL))
 
 
 def _fate(answer: Answer) -> Fate:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
-from itertools import takewhile
+from collections.abc import Iterable, Mapping, Sequence
 
-from banditcore.store.seen_record import MOST_EXPOSURES, arm_hash, exposure
+from banditcore.store.seen_record import MOST_EXPOSURES, arm_hashes, exposure
 
 __all__ = ["MOST_EXPOSURES_HERE", "MOST_USERS", "SeenMemory"]
 
@@ -19,14 +18,12 @@ _MOST_ANSWERS = 8
 
 
 class _User:
-    __slots__ = ("answers", "marks")
+    __slots__ = ("answers", "marks", "size")
 
     def __init__(self) -> None:
         self.marks: dict[int, int] = {}  # exposure -> its second, in the order of marking
-        self.answers: deque[tuple[int, Sequence[str]]] = deque(maxlen=_MOST_ANSWERS)
-
-    def __len__(self) -> int:
-        return len(self.marks) + sum(len(arms) for _, arms in self.answers)
+        self.answers: deque[tuple[int, Sequence[str]]] = deque()
+        self.size = 0  # exposures and arms
 
 
 class SeenMemory:
@@ -61,40 +58,57 @@ class SeenMemory:
         """Remember what a user, by the key of the record, was shown in which second."""
         with self._lock:
             user = self._user(key)
-            before = len(user)
+            before = len(user.marks)
             user.marks.update(exposures)
             while len(user.marks) > MOST_EXPOSURES:
                 del user.marks[next(iter(user.marks))]
-            self._grown(len(user) - before)
+            self._grown(user, len(user.marks) - before)
+            self._shrink()
 
-    def answer(self, key: str, second: int, arms: Sequence[str]) -> None:
-        """Remember what a user was answered; only the last 8 answers."""
+    def answer(self, answers: Iterable[tuple[str, Sequence[str]]], second: int) -> None:
+        """Remember what users were answered, each (key, arms); of each user the last 8 answers."""
         with self._lock:
-            user = self._user(key)
-            before = len(user)
-            user.answers.append((second, arms))
-            self._grown(len(user) - before)
+            for key, arms in answers:
+                user = self._user(key)
+                grown = len(arms)
+                if len(user.answers) == _MOST_ANSWERS:
+                    grown -= len(user.answers.popleft()[1])
+                user.answers.append((second, arms))
+                self._grown(user, grown)
+            self._shrink()
 
-    def marks(self, key: str, since: int) -> list[int]:
-        """Return the exposures that were marked; forget the first of them before `since`."""
-        if key not in self._users:  # the most usual case, without the lock
-            return []
+    def marks(self, keys: Sequence[str], since: int) -> list[list[int]]:
+        """Return each user's exposures that were marked; forget the first, before `since`."""
+        users = self._users
+        if users.keys().isdisjoint(keys):  # the most usual case, without the lock
+            return [[] for _ in keys]
+        found: list[list[int]] = []
         with self._lock:
-            user = self._users.get(key)
-            if user is None:
-                return []
-            # Seconds are kept modulo 194 days: what is old must go before it seems new.
-            for each in [*takewhile(lambda each: user.marks[each] < since, user.marks)]:
-                del user.marks[each]
-                self._size -= 1
-            return list(user.marks)
+            for key in keys:
+                user = users.get(key)
+                if user is None or not user.marks:
+                    found.append([])
+                    continue
+                # Seconds are kept modulo 194 days: what is old must go before it seems new.
+                while user.marks:
+                    first = next(iter(user.marks))
+                    if user.marks[first] >= since:
+                        break
+                    del user.marks[first]
+                    self._grown(user, -1)
+                found.append(list(user.marks))
+        return found
 
-    def answers(self, key: str) -> list[int]:
-        """Return recent answers as if they had been marked."""
+    def answers(self, keys: Sequence[str]) -> list[list[int]]:
+        """Return each user's recent answers as if they had been marked."""
         with self._lock:
-            user = self._users.get(key)
-            answers = list(user.answers) if user else []
-        return [exposure(arm_hash(arm), second) for second, arms in answers for arm in arms]
+            held = [list(user.answers) if (user := self._users.get(key)) else [] for key in keys]
+        arms = [arm for answers in held for _, shown in answers for arm in shown]
+        hashes = iter(arm_hashes(arms).tolist())
+        return [
+            [exposure(next(hashes), second) for second, shown in answers for _ in shown]
+            for answers in held
+        ]
 
     def _user(self, key: str) -> _User:
         user = self._users.get(key)
@@ -104,10 +118,13 @@ class SeenMemory:
             self._users.move_to_end(key)
         return user
 
-    def _grown(self, by: int) -> None:
+    def _grown(self, user: _User, by: int) -> None:
+        user.size += by
         self._size += by
+
+    def _shrink(self) -> None:
         while len(self._users) > self._most_users or (
             self._size > self._most_exposures and len(self._users) > 1
         ):
             _, gone = self._users.popitem(last=False)
-            self._size -= len(gone)
+            self._size -= gone.size

@@ -16,19 +16,18 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from banditcore.errors import StoreError
 from banditcore.store.line import LOST, Line, reason
 from banditcore.store.lines import OPEN_S, Lines, NoLineError
 from banditcore.store.places import Places
-from banditcore.store.resp import Refusal, Reply, packed
-from banditcore.store.transport import Command
+from banditcore.store.resp import Refusal, Reply
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
 
-__all__ = ["DeadlineClient", "Unanswered"]
+__all__ = ["Answer", "DeadlineClient", "Question", "Unanswered"]
 
 _THREAD = "banditcore-lines"
 _RELEARN_S = 1.0  # between looks for who serves what
@@ -42,6 +41,21 @@ _NOT_SERVING = {
 }  # fmt: skip
 
 _CLIENTS: weakref.WeakSet[DeadlineClient] = weakref.WeakSet()
+
+
+class Question(NamedTuple):
+    """A command as it is sent.
+
+    Attributes
+    ----------
+    key : str
+        A key that it touches; all others must have the same hash tag.
+    wire : bytes
+        See `resp.packed`.
+    """
+
+    key: str
+    wire: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +75,8 @@ class Unanswered:
 
 Answer = bytes | int | None | list[Reply] | Unanswered
 
+_TIMEOUT = Unanswered("timeout")
+
 
 class DeadlineClient:
     """A store's servers, on connections of their own. For threads and event loops; close it.
@@ -69,13 +85,13 @@ class DeadlineClient:
     ----------
     store : Store
         Where.
-    probe : Command
-        Must succeed on a fresh connection, whatever there is stored.
+    probe : bytes
+        A command, as it is sent, that must succeed on a fresh connection, whatever is stored.
     """
 
-    def __init__(self, store: Store, probe: Command) -> None:
+    def __init__(self, store: Store, probe: bytes) -> None:
         self._places = Places(store)
-        self._probe = packed(probe.words)
+        self._probe = probe
         self._begin()
         _CLIENTS.add(self)
 
@@ -104,26 +120,26 @@ class DeadlineClient:
                 continue  # requests meet the same, and tell
             lines.give_back(line)
 
-    def ask(self, commands: Sequence[Command], deadline: float) -> list[Answer]:
-        """Send commands, once and together to each server, and return their answers in order.
+    def ask(self, questions: Sequence[Question], deadline: float) -> list[Answer]:
+        """Send questions, once and together to each server, and return the answers in order.
 
         Parameters
         ----------
-        commands : sequence of Command
+        questions : sequence of Question
         deadline : float
             By `time.monotonic`. What is not answered by then is `Unanswered`, and its connection
             given up.
         """
-        answers: dict[int, Answer] = {}
-        asked: list[tuple[Lines, Line, list[int]]] = []
+        answers: list[Answer] = [_TIMEOUT] * len(questions)
+        asked: list[tuple[Lines, Line, Sequence[int]]] = []
         try:
-            for lines, members in self._groups(commands, deadline, answers):
+            for lines, members in self._groups(questions, deadline, answers):
                 line = None
                 try:
                     taken = lines.take()
                     line = taken if isinstance(taken, Line) else lines.wait(taken, deadline)
                     asked.append((lines, line, members))
-                    line.send(_question(commands, members), deadline)
+                    line.send(_together(questions, members), deadline)
                 except LOST as error:
                     if line is not None:
                         asked.pop()
@@ -142,19 +158,19 @@ class DeadlineClient:
             for lines, line, _ in asked:
                 lines.retire(line)
             raise
-        return [answers[i] for i in range(len(commands))]
+        return answers
 
-    async def ask_async(self, commands: Sequence[Command], deadline: float) -> list[Answer]:
+    async def ask_async(self, questions: Sequence[Question], deadline: float) -> list[Answer]:
         """Do what `ask` does, without blocking the event loop. Cancelling gives connections up."""
-        answers: dict[int, Answer] = {}
-        groups = self._groups(commands, deadline, answers)
+        answers: list[Answer] = [_TIMEOUT] * len(questions)
+        groups = self._groups(questions, deadline, answers)
         if len(groups) == 1:
-            await self._ask_one(commands, *groups[0], deadline, answers)
+            await self._ask_one(questions, *groups[0], deadline, answers)
         elif groups:
             await asyncio.gather(
-                *(self._ask_one(commands, *group, deadline, answers) for group in groups)
+                *(self._ask_one(questions, *group, deadline, answers) for group in groups)
             )
-        return [answers[i] for i in range(len(commands))]
+        return answers
 
     def close(self) -> None:
         """Close every connection, and end the threads. May be called again."""
@@ -176,17 +192,17 @@ class DeadlineClient:
 
     async def _ask_one(
         self,
-        commands: Sequence[Command],
+        questions: Sequence[Question],
         lines: Lines,
-        members: list[int],
+        members: Sequence[int],
         deadline: float,
-        answers: dict[int, Answer],
+        answers: list[Answer],
     ) -> None:
         line = None
         try:
             taken = lines.take()
             line = taken if isinstance(taken, Line) else await _promised(lines, taken, deadline)
-            replies = await line.ask(_question(commands, members), len(members), deadline)
+            replies = await line.ask(_together(questions, members), len(members), deadline)
         except LOST as error:
             self._lost(lines, line, error, members, answers)
         except BaseException:  # cancelled: the reply may be on its way
@@ -197,16 +213,17 @@ class DeadlineClient:
             self._settle(lines, line, replies, members, answers)
 
     def _groups(
-        self, commands: Sequence[Command], deadline: float, answers: dict[int, Answer]
-    ) -> list[tuple[Lines, list[int]]]:
-        """Return which commands go where; put the answers of those that go nowhere in."""
-        if deadline <= time.monotonic():
-            answers.update(dict.fromkeys(range(len(commands)), Unanswered("timeout")))
-            return []
+        self, questions: Sequence[Question], deadline: float, answers: list[Answer]
+    ) -> Sequence[tuple[Lines, Sequence[int]]]:
+        """Return which questions go where; put the answers of those that go nowhere in."""
+        if deadline <= time.monotonic() or not questions:
+            return ()
+        if not self._places.may_move:
+            return [(self._of(self._places.of(questions[0].key)), range(len(questions)))]
         groups: dict[str, list[int]] = {}
-        for i, command in enumerate(commands):
+        for i, question in enumerate(questions):
             try:
-                groups.setdefault(self._places.of(str(command.key)), []).append(i)
+                groups.setdefault(self._places.of(question.key), []).append(i)
             except LookupError:
                 answers[i] = Unanswered("unreachable")
                 self._relearn()
@@ -242,8 +259,8 @@ class DeadlineClient:
         lines: Lines,
         line: Line,
         replies: list[Reply],
-        members: list[int],
-        answers: dict[int, Answer],
+        members: Sequence[int],
+        answers: list[Answer],
     ) -> None:
         self._unlearned = None
         codes = {reply.code for reply in replies if isinstance(reply, Refusal)}
@@ -261,15 +278,16 @@ class DeadlineClient:
         lines: Lines,
         line: Line | None,
         error: BaseException,
-        members: list[int],
-        answers: dict[int, Answer],
+        members: Sequence[int],
+        answers: list[Answer],
     ) -> None:
         if isinstance(error, NoLineError):
             why = "unreachable"
         else:
             why = reason(error)
             lines.drop(line)
-        answers.update(dict.fromkeys(members, Unanswered(why)))
+        for i in members:
+            answers[i] = Unanswered(why)
         self._relearn()
 
     def _relearn(self) -> None:
@@ -323,10 +341,10 @@ def _check_probe(reply: Reply) -> None:
         raise ConnectionError(reply.code)
 
 
-def _question(commands: Sequence[Command], members: Sequence[int]) -> bytes:
+def _together(questions: Sequence[Question], members: Sequence[int]) -> bytes:
     if len(members) == 1:
-        return packed(commands[members[0]].words)
-    return b"".join(packed(commands[i].words) for i in members)
+        return questions[members[0]].wire
+    return b"".join([questions[i].wire for i in members])
 
 
 def _after_fork() -> None:

@@ -13,6 +13,7 @@ __all__ = [
     "BANDITS",
     "BanditKeys",
     "PartitionKeys",
+    "SeenKeys",
     "SegmentKeys",
     "batch_digest",
     "event_digest",
@@ -94,10 +95,25 @@ def workers(bandit: str, source: str) -> str:
     return f"bc:{{{_digest(b'bandit', bandit)}}}:n:{_digest(b'workers', source)}"
 
 
+class SeenKeys:
+    """Keys of what users of a bandit were shown lately: strings. Any str is a user."""
+
+    __slots__ = ("_begun",)
+
+    def __init__(self, bandit: str) -> None:
+        self._begun = _begun(b"seen", bandit.encode())
+
+    def of(self, user: str) -> str:
+        """Return the key of one user."""
+        encoded = user.encode(errors="surrogatepass")
+        digest = self._begun.copy()
+        digest.update(len(encoded).to_bytes(4, "little") + encoded)
+        return f"bc:{{{digest.hexdigest()}}}:u"
+
+
 def seen(bandit: str, user: str) -> str:
     """Return the key, a string, of what a user was shown lately. Any str is a user."""
-    digest = _digest_of(b"seen", bandit.encode(), user.encode(errors="surrogatepass"))
-    return f"bc:{{{digest}}}:u"
+    return SeenKeys(bandit).of(user)
 
 
 def mark_field(source: str, partition: str) -> str:
@@ -127,7 +143,12 @@ def _digest(domain: bytes, *names: str) -> str:
 
 
 def _digest_of(domain: bytes, *parts: bytes) -> str:
+    return _begun(domain, *parts).hexdigest()
+
+
+def _begun(domain: bytes, *parts: bytes) -> blake2b:
+    """Return a digest to which more parts may be added."""
     digest = blake2b(digest_size=16, person=domain)
     for encoded in parts:
         digest.update(len(encoded).to_bytes(4, "little") + encoded)
-    return digest.hexdigest()
+    return digest

@@ -29,17 +29,18 @@ class Places:
     ----------
     store : Store
         Its login, TLS and database are used. It may be away still.
+
+    Attributes
+    ----------
+    may_move : bool
+        Whether keys may come to be on other servers than the map at hand says.
     """
 
     def __init__(self, store: Store) -> None:
         store.check_open()
         self._store = store
+        self.may_move = store.address.is_cluster
         self._client: redis.Redis | redis.RedisCluster | None = None
-
-    @property
-    def may_move(self) -> bool:
-        """Whether keys may come to be on other servers than the map at hand says."""
-        return self._store.address.is_cluster
 
     def nodes(self) -> list[str]:
         """Return the nodes that have keys, by the map at hand; [""] for one server."""

@@ -69,6 +69,9 @@ class Replies:
         self._buffer = self._buffer[self._at :] + received if self._buffer else received
         self._at = 0
         while len(self.found) < self._wanted:
+            self._bulks()
+            if len(self.found) == self._wanted:
+                break
             start = self._at
             try:
                 self.found.append(self._parse())
@@ -80,6 +83,20 @@ class Replies:
         if self._at != len(self._buffer):
             raise ValueError("more replies than requests")
         return True
+
+    def _bulks(self) -> None:
+        """Take bulk strings up to whatever is not one, or not there as a whole, at less cost."""
+        buffer, at, found = self._buffer, self._at, self.found
+        for _ in range(self._wanted - len(found)):
+            begin = buffer.find(b"\r\n", at) + 2
+            if begin < 2 or not buffer.startswith(b"$", at):
+                break
+            end = begin + int(buffer[at + 1 : begin - 2])
+            if not begin <= end <= begin + _MOST_BYTES or not buffer.startswith(b"\r\n", end):
+                break
+            found.append(buffer[begin:end])
+            at = end + 2
+        self._at = at
 
     def _parse(self, *, nested: bool = False) -> Reply:
         """Return the next reply; IndexError when it is not there as a whole."""
