@@ -64,6 +64,7 @@ FLOORS = (
         "store.retrying",
         "store.translation",
         "store.transport",
+        "store.deadline_socket",
         "store.deferred",
         "store.cluster",
         "store.sentinel",

@@ -21,7 +21,8 @@ from banditcore.errors import (
     describe,
 )
 from banditcore.store import fitness
-from banditcore.store.cluster import ClusterTransport
+from banditcore.store.cluster import BoundedCluster, ClusterTransport
+from banditcore.store.deadline_socket import bound_exchanges
 from banditcore.store.deferred import DeferredTransport
 from banditcore.store.embedded import EmbeddedServer
 from banditcore.store.embedded_connection import EmbeddedConnection
@@ -193,7 +194,8 @@ def connect(url: str | None = None, *, timeout_s: float = 5.0, at_once: bool = T
         else ``embedded://``, a server of our own in the default data directory.
     timeout_s : float
         > 0, in seconds. The longest to wait for the server to come up and load its data, and
-        afterwards for any one reply.
+        afterwards for the replies to what is sent at once; that may take a second more for each
+        64 KiB, and a connection that is slower is given up.
     at_once : bool
         False leaves what is said here to the first use, and to each one after it until one
         succeeds: a service can start while the store is away. An embedded server is started at
@@ -289,6 +291,7 @@ def _settings(address: StoreAddress, timeout_s: float) -> dict[str, Any]:
         **{name: value for name, value in address.options.items() if name not in own},
         "decode_responses": False,
         "protocol": 2,  # one shape of replies on every server
+        "redis_connect_func": bound_exchanges,
         "retry": Retry(NoBackoff(), 0),
         "socket_connect_timeout": timeout_s,
         "socket_timeout": timeout_s,
@@ -322,7 +325,7 @@ def _client(
 
 
 def _cluster_client(address: StoreAddress, settings: dict[str, Any]) -> redis.RedisCluster:
-    return redis.RedisCluster(
+    return BoundedCluster(
         startup_nodes=[ClusterNode(host, port) for host, port in address.nodes],
         ssl=address.uses_tls,
         require_full_coverage=False,  # slots that nobody serves concern those who need them
