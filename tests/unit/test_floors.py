@@ -20,6 +20,7 @@ FLOORS = (
     ("errors",),
     (
         "identifiers",
+        "iterables",
         "segments",
         "arrays",
         "seeds",

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banditcore.errors import InvalidTypeError, InvalidValueError, describe
+from banditcore.iterables import items
 from banditcore.store.seen_record import LONGEST_WITHIN_S, MOST_EXPOSURES, Exposures, within
 
 __all__ = ["FrequencyCap", "check_caps", "forbidden", "horizon_s"]
@@ -61,9 +62,7 @@ class FrequencyCap:
 
 def check_caps(caps: Iterable[FrequencyCap]) -> tuple[FrequencyCap, ...]:
     """Return what is to hold together, each of it; raise for what is no cap."""
-    if isinstance(caps, FrequencyCap) or not isinstance(caps, Iterable):
-        raise InvalidTypeError(describe("caps", caps, "a list: caps=[FrequencyCap()]"))
-    checked = tuple(caps)
+    checked = tuple(items("caps", caps, "FrequencyCap: caps=[FrequencyCap()]"))
     for cap in checked:
         if not isinstance(cap, FrequencyCap):
             raise InvalidTypeError(describe("caps", cap, "each is a FrequencyCap"))

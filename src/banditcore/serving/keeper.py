@@ -147,12 +147,16 @@ class SnapshotKeeper:
 
 def open_backup(backup: str | os.PathLike[str], bandit: str, max_age: float) -> Backup:
     """Return the backup of a bandit's snapshots in a directory."""
+    remedy = "a directory's path, or None"
     try:
         directory = Path(backup).absolute()
-    except TypeError as error:
-        raise InvalidTypeError(describe("backup", backup, "a directory's path, or None")) from error
-    if not os.fspath(backup) or "\0" in str(directory):
-        raise InvalidValueError(describe("backup", backup, "a directory's path, or None"))
+        named = os.fsencode(os.fspath(backup))
+    except ValueError as error:
+        raise InvalidValueError(describe("backup", backup, remedy)) from error
+    except Exception as error:  # whatever a foreign type may raise
+        raise InvalidTypeError(describe("backup", backup, remedy)) from error
+    if not named or b"\0" in named:
+        raise InvalidValueError(describe("backup", backup, remedy))
     # What is older than max_age is of less use: it is renewed some times before.
     return Backup(directory, bandit, renew_after_s=min(max_age / 3, _RENEW_BACKUP_S))
 

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 
-from banditcore.arrays import positive_int
 from banditcore.errors import (
     InvalidTypeError,
     InvalidValueError,
@@ -25,6 +24,7 @@ from banditcore.serving.arguments import (
     check_excluded,
     check_excluded_of_many,
     check_k,
+    check_max_blob_bytes,
     check_mode,
     check_seconds,
     check_segments,
@@ -140,7 +140,7 @@ class Recommender:
             bandit,
             None if segments is None else check_segments(segments),
             max_age=self.max_age,
-            max_blob_bytes=positive_int("max_blob_bytes", max_blob_bytes),
+            max_blob_bytes=check_max_blob_bytes(max_blob_bytes),
             live=check_mode(mode),
             backup=kept,
         )

@@ -208,8 +208,8 @@ def connect(url: str | None = None, *, timeout_s: float = 5.0, at_once: bool = T
 
     Raises
     ------
-    InvalidValueError
-        The address or the timeout cannot be used.
+    InvalidValueError, InvalidTypeError
+        The address or another argument cannot be used.
     StoreUnavailableError
         Nothing answers there in time, or it is still loading its data; of a cluster, no primary.
     StoreUnfitError
@@ -222,8 +222,12 @@ def connect(url: str | None = None, *, timeout_s: float = 5.0, at_once: bool = T
     `Store.server_time` needs TIME. Of a cluster one primary must answer; every primary that does is
     checked, and each that comes later before it is written to.
     """
-    if not (isinstance(timeout_s, int | float) and 0 < timeout_s <= 1e9):
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float):
+        raise InvalidTypeError(describe("timeout_s", timeout_s, "give seconds, a number"))
+    if not 0 < timeout_s <= 1e9:
         raise InvalidValueError(describe("timeout_s", timeout_s, "give seconds, > 0, at most 1e9"))
+    if not isinstance(at_once, bool):
+        raise InvalidTypeError(describe("at_once", at_once, "True or False"))
     given = os.environ.get(URL_VARIABLE) if url is None else url
     address = StoreAddress.parse("embedded://" if given is None else given)
 

@@ -118,7 +118,7 @@ def bound_exchanges(connection: AbstractConnection) -> None:
 
 def bare(connection: AbstractConnection) -> socket.socket:
     """Return the socket itself, which the connection lets go of: it will never close it."""
-    held = vars(connection)["_sock"]
+    held: Any = connection._sock
     vars(connection)["_sock"] = None
     found: socket.socket = held.bare if isinstance(held, DeadlineSocket) else held
     return found
