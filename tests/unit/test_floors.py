@@ -146,6 +146,7 @@ FLOORS = (
         "_user_keys",
         "_answer",
         "serving.arguments",
+        "serving.aside",
         "serving.chance",
         "serving.draws",
         "serving.bank",

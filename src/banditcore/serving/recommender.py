@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 import weakref
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 
@@ -34,6 +32,7 @@ from banditcore.serving.arguments import (
     check_users,
     moment_of,
 )
+from banditcore.serving.aside import run_aside
 from banditcore.serving.caps import FrequencyCap, check_caps
 from banditcore.serving.choosing import Chooser
 from banditcore.serving.keeper import SnapshotKeeper, open_backup
@@ -504,9 +503,8 @@ class Recommender:
             self._seen.close()
 
     async def aclose(self) -> None:
-        """Do what `close` does without blocking the event loop."""
-        with ThreadPoolExecutor(1) as aside:
-            await asyncio.get_running_loop().run_in_executor(aside, self.close)
+        """Do what `close` does without blocking the event loop; it ends also when cancelled."""
+        await run_aside(self.close, f"banditcore-close-{self._bandit.name}")
 
     def _is_closed(self) -> NotReadyError:
         return NotReadyError(describe("recommender", self, "it is closed: make another"))
