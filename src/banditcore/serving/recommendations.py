@@ -24,7 +24,8 @@ class Origin(NamedTuple):
 class Recommendations(Sequence[Recommendation]):
     """One `Recommendation` a user, in the order of the request. Immutable.
 
-    A `Recommendation` is made when it is asked for; `arms` has all slates at once.
+    A `Recommendation` is made when it is asked for; `arms` has all slates at once. They can be
+    pickled, propensities included, as a `Recommendation` can.
 
     Attributes
     ----------
@@ -59,7 +60,14 @@ class Recommendations(Sequence[Recommendation]):
         made = None if policy is None else (policy, self._k, excluded)
         return Recommendation(self.arms[place], source, version, age, degraded, made)
 
+    def __copy__(self) -> Recommendations:
+        return self
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Recommendations:
+        return self
+
     def __reduce__(self) -> tuple[Any, ...]:
+        # What chose them are whole snapshots, which stay here.
         return _received, (list(self),)
 
     def __repr__(self) -> str:
