@@ -159,6 +159,7 @@ FLOORS = (
         "serving.blobs",
         "serving.backup",
         "serving.sleeping",
+        "serving.holding",
         "serving.loader",
         "serving.polling",
         "serving.caps",

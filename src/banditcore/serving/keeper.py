@@ -88,7 +88,7 @@ class SnapshotKeeper:
     def state(self) -> PollingState:
         """Return how looks go."""
         error = None if self._backup is None else self._backup.error
-        unconfirmed = self._loader.unconfirmed()
+        unconfirmed = self._loader.held.unconfirmed()
         return replace(self._poller.state(), backup_error=error, unconfirmed=unconfirmed)
 
     def look(self, timeout_s: float | None) -> tuple[str, ...] | None:
@@ -112,7 +112,7 @@ class SnapshotKeeper:
             _LOG.warning(
                 "bandit %r: %d snapshots come from the backup, because: %s",
                 self._bandit,
-                self._loader.unconfirmed(),
+                self._loader.held.unconfirmed(),
                 error,
             )
         else:
@@ -122,7 +122,7 @@ class SnapshotKeeper:
 
     def end(self) -> None:
         """Let go of all snapshots, and end the thread within about a second."""
-        self._loader.clear()
+        self._loader.held.clear()
         self.stop(_CLOSING_S)
         if self._meter is not None:
             self._meter.holds(self._loader.rungs)
@@ -142,7 +142,7 @@ class SnapshotKeeper:
         # A thread that was reloading is not in the child. What it was doing does no harm: each
         # segment's snapshot is swapped whole.
         was_polling = self._poller.after_fork()
-        self._loader.after_fork(self._poller.resume if was_polling else None)
+        self._loader.held.after_fork(self._poller.resume if was_polling else None)
 
 
 def open_backup(backup: str | os.PathLike[str], bandit: str, max_age: float) -> Backup:

@@ -35,6 +35,7 @@ from banditcore.serving.arguments import (
 from banditcore.serving.aside import run_aside
 from banditcore.serving.caps import FrequencyCap, check_caps
 from banditcore.serving.choosing import Chooser
+from banditcore.serving.holding import HeldSnapshots
 from banditcore.serving.keeper import SnapshotKeeper, open_backup
 from banditcore.serving.loader import PublishedBandit, SnapshotLoader
 from banditcore.serving.metering import ServingMeter
@@ -135,8 +136,10 @@ class Recommender:
         poll_s = None if poll_s is None else check_seconds("poll_s", poll_s)
         self._meter = None if metrics is None else ServingMeter(metrics, bandit.name, self.max_age)
         kept = None if backup is None else open_backup(backup, bandit.name, self.max_age)
+        self._held = HeldSnapshots()
         self._loader = SnapshotLoader(
             bandit,
+            self._held,
             None if segments is None else check_segments(segments),
             max_age=self.max_age,
             max_blob_bytes=check_max_blob_bytes(max_blob_bytes),
@@ -191,7 +194,7 @@ class Recommender:
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "ready" if self._ready else "not ready"
-        return f"Recommender({self._bandit.name!r}, {state}, {len(self._loader.rungs)} segments)"
+        return f"Recommender({self._bandit.name!r}, {state}, {len(self._held.rungs)} segments)"
 
     @property
     def ready(self) -> bool:
@@ -327,7 +330,7 @@ class Recommender:
         except Exception as error:
             meter.raised(error)
             raise
-        meter.answered(self._loader.rungs, segment, now, answer, time.perf_counter() - started)
+        meter.answered(self._held.rungs, segment, now, answer, time.perf_counter() - started)
         return answer
 
     def _answer(
@@ -347,7 +350,7 @@ class Recommender:
         if not self._ready:
             self._check_answerable()
         seen = None if user is None or self._seen is None else self._seen.look_up(user, moment)
-        return self._chooser.choose(self._loader.rungs, segment, k, user, excluded, moment, seen)
+        return self._chooser.choose(self._held.rungs, segment, k, user, excluded, moment, seen)
 
     async def recommend_async(
         self,
@@ -364,7 +367,7 @@ class Recommender:
         started = time.perf_counter()
         with _told_of_errors(self._meter):
             k, excluded, user = check_k(k), check_excluded(exclude), check_user(user)
-            moment, rungs = moment_of(now), self._loader.rungs
+            moment, rungs = moment_of(now), self._held.rungs
             if not self._ready:
                 self._check_answerable()
             seen = await self._seen.look_up_async(user, moment)
@@ -418,7 +421,7 @@ class Recommender:
             seconds = time.perf_counter() - started
             asked = {place: path for path, places in groups.items() for place in places}
             paths = [asked[place] for place in range(len(people))]
-            self._meter.answered_many(self._loader.rungs, paths, now, answers.origins, seconds)
+            self._meter.answered_many(self._held.rungs, paths, now, answers.origins, seconds)
         return answers
 
     def _answer_many(
@@ -430,7 +433,7 @@ class Recommender:
         now: float | None,
     ) -> Recommendations:
         k, excluded = check_k(k), check_excluded_of_many(exclude, len(users))
-        moment, rungs = moment_of(now), self._loader.rungs
+        moment, rungs = moment_of(now), self._held.rungs
         if not self._ready:
             self._check_answerable()
         seen = None if self._seen is None else self._seen.look_up_many(users, moment)
@@ -512,7 +515,7 @@ class Recommender:
     def _check_answerable(self) -> None:
         if self._closed:
             raise self._is_closed()
-        if not self._default and not any(rung.servable for rung in self._loader.rungs.values()):
+        if not self._default and not any(rung.servable for rung in self._held.rungs.values()):
             raise NotReadyError(
                 describe("recommender", self, "call warm_up() first, or give it a default")
             )
@@ -523,11 +526,11 @@ class Recommender:
         A store that does not answer is not asked: that could take its whole timeout.
         """
         if self._seen is not None:
-            self._seen.prepare(self._loader.rungs)
+            self._seen.prepare(self._held.rungs)
         if not self._ready and not self._closed:
             if self._seen is not None and store_answers:
                 self._seen.warm_up()
-            for rung in self._loader.rungs.values():
+            for rung in self._held.rungs.values():
                 if rung.servable:
                     exercise(rung)
                     # Not as a service asks: metrics are told of its requests.
