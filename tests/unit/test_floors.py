@@ -170,6 +170,7 @@ FLOORS = (
         "serving.choosing",
         "serving.metering",
         "serving.keeper",
+        "serving.answering",
         "serving.recommender",
         "serving",
         "maintenance.findings",
