@@ -7,9 +7,11 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import quote
 
 import pytest
+from redis.sentinel import SentinelConnectionPool
 
 from banditcore.errors import StoreUnavailableError
 from banditcore.store import deadline_socket
@@ -146,6 +148,27 @@ def answers(store: Store) -> bool:
         return store.replies([READ]) == [VALUE]
     except StoreUnavailableError:
         return False
+
+
+def test_every_connection_is_bounded(place: Place) -> None:
+    with connect(place.url) as store:
+        found = []
+        for client in store.servers().values():
+            client.ping()
+            found += client.connection_pool._available_connections
+        found += sentinels_connections(store)
+        assert {type(each._sock) for each in found} == {DeadlineSocket}
+        assert DeadlineSocket not in {type(each._sock.bare) for each in found}  # logged in once
+        assert len(found) >= len(store.servers())
+
+
+def sentinels_connections(store: Store) -> list[Any]:
+    pool = getattr(store.client, "connection_pool", None)
+    if not isinstance(pool, SentinelConnectionPool):
+        return []
+    [sentinel] = pool.sentinel_manager.sentinels
+    [connection] = sentinel.connection_pool._available_connections
+    return [connection]
 
 
 def test_a_reply_that_trickles_is_given_up(place: Place) -> None:

@@ -295,7 +295,6 @@ def _settings(address: StoreAddress, timeout_s: float) -> dict[str, Any]:
         **{name: value for name, value in address.options.items() if name not in own},
         "decode_responses": False,
         "protocol": 2,  # one shape of replies on every server
-        "redis_connect_func": bound_exchanges,
         "retry": Retry(NoBackoff(), 0),
         "socket_connect_timeout": timeout_s,
         "socket_timeout": timeout_s,
@@ -309,6 +308,7 @@ def _settings(address: StoreAddress, timeout_s: float) -> dict[str, Any]:
         settings |= {"username": address.username, "password": address.password}
     if not address.is_cluster:
         settings |= {"db": address.db, "health_check_interval": 0}
+        settings["redis_connect_func"] = bound_exchanges  # a `BoundedCluster` has its own
     return settings
 
 
