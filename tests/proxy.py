@@ -1,4 +1,4 @@
-"""A proxy on a unix socket that loses what a test tells it to lose."""
+"""A proxy that loses what a test tells it to lose."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ class Proxy:
     Each order is for the next request that holds given bytes, and for that one alone.
     """
 
-    def __init__(self, listener: socket.socket, path: Path, server: Path) -> None:
-        self.url = f"unix://{path}"
+    def __init__(self, listener: socket.socket, reach: Callable[[], socket.socket]) -> None:
         self.lost = 0
         self._listener = listener
-        self._server = server
+        self._reach = reach
         self._lock = threading.Lock()
         self._to_lose: list[bytes] = []
         self._to_cut: list[tuple[bytes, int]] = []
@@ -33,6 +32,18 @@ class Proxy:
         self._between_bytes_s = 0.0
         self._muted = False
         self._open: list[socket.socket] = []
+
+    @property
+    def url(self) -> str:
+        """Its address, for `connect`."""
+        if self._listener.family == socket.AF_UNIX:
+            return f"unix://{self._listener.getsockname()}"
+        return f"redis://127.0.0.1:{self.port}"
+
+    @property
+    def port(self) -> int:
+        """Its port, if it has one."""
+        return int(self._listener.getsockname()[1])
 
     def lose_next_reply(self, to: bytes) -> None:
         """Let the server execute the next request that holds `to`, but drop its reply.
@@ -87,12 +98,10 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            upstream = socket.socket(socket.AF_UNIX)
             try:
-                upstream.connect(str(self._server))
+                upstream = self._reach()
             except OSError:  # the server is gone: so is the client's line
                 client.close()
-                upstream.close()
                 continue
             self._open += [client, upstream]
             threading.Thread(target=self._serve, args=(client, upstream), daemon=True).start()
@@ -162,11 +171,38 @@ class Proxy:
 @contextmanager
 def proxy_before(server: Path) -> Iterator[Proxy]:
     """Yield a proxy before a server that listens on the unix socket `server`."""
+
+    def reach() -> socket.socket:
+        upstream = socket.socket(socket.AF_UNIX)
+        try:
+            upstream.connect(str(server))
+        except OSError:
+            upstream.close()
+            raise
+        return upstream
+
     directory = Path(tempfile.mkdtemp(prefix="bcp", dir=tempfile.gettempdir()))
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(directory / "p"))
+    try:
+        with _running(listener, reach) as proxy:
+            yield proxy
+    finally:
+        shutil.rmtree(directory)
+
+
+@contextmanager
+def proxy_before_port(port: int) -> Iterator[Proxy]:
+    """Yield a proxy before a server that listens on a loopback port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    with _running(listener, lambda: socket.create_connection(("127.0.0.1", port))) as proxy:
+        yield proxy
+
+
+@contextmanager
+def _running(listener: socket.socket, reach: Callable[[], socket.socket]) -> Iterator[Proxy]:
     listener.listen()
-    proxy = Proxy(listener, directory / "p", server)
+    proxy = Proxy(listener, reach)
     acceptor = threading.Thread(target=proxy.accept, daemon=True)
     acceptor.start()
     try:
@@ -174,4 +210,3 @@ def proxy_before(server: Path) -> Iterator[Proxy]:
     finally:
         proxy.close()
         acceptor.join()
-        shutil.rmtree(directory)

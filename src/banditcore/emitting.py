@@ -37,6 +37,7 @@ _WARN_EVERY_S = 60.0
 _EXIT_S = 5.0
 _MOST_RETRY_S = 12 * 3600.0  # the server forgets a producer after a day
 _MIN_BYTES = 1 << 20
+_MOST = 1 << 53  # counted in float64, here and by the server
 
 
 class EmittingBandit(Protocol):
@@ -122,6 +123,11 @@ class Emitter:
         most_unapplied: int = 20_000_000,
         on_drop: Callable[[int, str], None] | None = None,
     ) -> None:
+        if not all(hasattr(bandit, name) for name in ("name", "store", "clock")):
+            remedy = "a Bandit is needed: Emitter(Bandit(name, store))"
+            raise InvalidTypeError(describe("bandit", bandit, remedy))
+        if not isinstance(when_full, str):
+            raise InvalidTypeError(describe("when_full", when_full, "block, drop or raise"))
         if when_full not in get_args(WhenFull):
             raise InvalidValueError(describe("when_full", when_full, "block, drop or raise"))
         if on_drop is not None and not callable(on_drop):
@@ -132,11 +138,9 @@ class Emitter:
         self._block_for_s = _seconds("block_for_s", block_for_s, 0.0, threading.TIMEOUT_MAX)
         self._flush_every_s = _seconds("flush_every_s", flush_every_s, 0.001, 3600.0)
         self._retry_for_s = _seconds("retry_for_s", retry_for_s, 0.0, _MOST_RETRY_S)
-        self._max_events = positive_int("max_events", max_events)
-        self._max_bytes = positive_int("max_bytes", max_bytes)
-        if self._max_bytes < _MIN_BYTES:
-            raise InvalidValueError(describe("max_bytes", max_bytes, f"at least {_MIN_BYTES}"))
-        self._most_unapplied = positive_int("most_unapplied", most_unapplied)
+        self._max_events = _number("max_events", max_events)
+        self._max_bytes = _number("max_bytes", max_bytes, _MIN_BYTES)
+        self._most_unapplied = _number("most_unapplied", most_unapplied)
         self._on_drop = on_drop
         self._closed = False
         self._begin()
@@ -321,6 +325,13 @@ def _seconds(name: str, value: float, least: float, most: float) -> float:
     if not least <= value <= most:
         raise InvalidValueError(describe(name, value, f"seconds, {least} to {most:.0f}"))
     return float(value)
+
+
+def _number(name: str, value: int, least: int = 1) -> int:
+    number = positive_int(name, value)
+    if not least <= number <= _MOST:
+        raise InvalidValueError(describe(name, value, f"{least} to {_MOST}"))
+    return number
 
 
 def _after_fork() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from banditcore.bandit import Bandit
+from banditcore.cli.app import main
 from banditcore.errors import (
     ConfigurationConflictError,
     CorruptDataError,
@@ -245,7 +246,7 @@ def test_one_import_does_not_end_another(any_store: Store, tmp_path) -> None:
     def begin_again(done: int, total: int, where: str) -> None:
         if done == total:
             of = keys.of_bandit("home")
-            other = maintenance_library.begin_import(of, token=b"other", paths=b"")
+            other = maintenance_library.begin_import(of, token=b"other", paths=b"", bandit=b"home")
             library.run(any_store, [other])
 
     with pytest.raises(ConfigurationConflictError, match="another import"):
@@ -451,6 +452,45 @@ def test_what_an_import_left_that_is_never_repeated_can_be_forgotten(
     assert len(forget_bandit(any_store, "home", dry_run=True).segments) >= 3
     forget_bandit(any_store, "home")
     assert [key for c in any_store.servers().values() for key in c.scan_iter()] == []
+
+
+@pytest.mark.parametrize("remedy", ["import", "forget"])
+def test_verify_says_what_a_first_import_left_and_how_to_go_on(
+    any_store: Store, tmp_path, remedy: str
+) -> None:
+    bandit, file = filled(any_store, tmp_path), tmp_path / "home.bce"
+    export_bandit(bandit, file)
+    emptied(any_store)
+    cut_short(any_store, file, 3)
+    [found] = verify_store(any_store).findings
+    assert (found.bandit, found.where) == ("home", keys.of_bandit("home").settings)
+    assert found.what.startswith("its first import has not ended: ")
+    assert "import again, or forget" in found.remedy
+    assert not found.is_note
+    arguments = ["--url", any_store.url]
+    if remedy == "import":
+        assert main(["import", str(file), *arguments]) == 0
+    else:
+        assert main(["forget", "home", "--yes", *arguments]) == 0
+        assert [key for c in any_store.servers().values() for key in c.scan_iter()] == []
+    assert verify_store(any_store).findings == ()
+
+
+def test_a_first_import_whose_list_is_damaged_is_told(store: Store, tmp_path) -> None:
+    bandit, file = filled(store, tmp_path), tmp_path / "home.bce"
+    export_bandit(bandit, file)
+    emptied(store)
+    cut_short(store, file, 1)
+    key = keys.of_bandit("home").settings
+    store.client.hset(key, "s", store.client.hget(key, "s")[:-1])
+    first, *others = verify_store(store).findings
+    assert (first.bandit, first.where) == ("home", key)
+    assert "HDEL s" in first.what
+    # Nobody can tell whose these are.
+    assert {other.what for other in others} == {"belongs to no bandit or segment of the index"}
+    for name in ("other", b"\xff", ""):
+        store.client.hset(key, "b", name)
+        assert all(each.bandit is None for each in verify_store(store).findings)
 
 
 def test_the_import_of_another_file_removes_what_the_first_left(any_store: Store, tmp_path) -> None:

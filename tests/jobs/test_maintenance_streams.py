@@ -281,7 +281,9 @@ def test_what_is_being_imported_keeps_its_seal(any_store: Store) -> None:
     bandit = Bandit("home", any_store)
     bandit.record("IN", "a")
     forget_bandit(any_store, "home")
-    library.run(any_store, [maintenance_library.begin_import(OF, token=b"t", paths=b"")])
+    library.run(
+        any_store, [maintenance_library.begin_import(OF, token=b"t", paths=b"", bandit=b"home")]
+    )
     before = everything(any_store)
     with pytest.raises(ConfigurationConflictError, match="being imported"):
         bandit.change_half_life(None)

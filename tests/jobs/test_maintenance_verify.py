@@ -354,7 +354,9 @@ def test_an_import_that_has_not_ended_is_found(full: Store) -> None:
     of = keys.of_bandit("third")
     full.client.srem(of.segments, "IN")
     full.client.delete(*keys.of_segment("third", "IN"))
-    library.run(full, [maintenance_library.begin_import(of, token=b"t", paths=b"")])
+    library.run(
+        full, [maintenance_library.begin_import(of, token=b"t", paths=b"", bandit=b"third")]
+    )
     [found] = verify_store(full).findings
     assert (found.bandit, found.where) == ("third", of.settings)
     assert "being imported" in found.what

@@ -115,7 +115,7 @@ def come_and_go(store: Store, count: int) -> None:
             assert set(recommender.reload()) == set(known)
             before = [f"G{generation - 1}/{i}" for i in range(count)] if generation else []
             assert recommender._loader.rungs.keys() == {"", *known}
-            assert recommender._loader._headers.keys() == {"", *known}
+            assert recommender._loader.held.headers.keys() == {"", *known}
             for path in itertools.islice(before, 50):
                 assert recommender.recommend(path, 2).source == ""
             gc.collect()

@@ -226,7 +226,7 @@ def test_a_recommender_that_is_closed_holds_nothing(store):
 def test_a_child_goes_on_though_a_thread_of_the_parent_had_the_lock(store):
     told = Told()
     recommender = warm(store, snapshot("IN"), metrics=told)
-    meter = recommender._meter
+    meter = recommender._answers._meter
     with meter._holding:
         child = os.fork()
         if child == 0:

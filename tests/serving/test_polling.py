@@ -20,8 +20,9 @@ from banditcore.serving import Recommender
 from banditcore.serving.polling import Poller, PollingState
 from banditcore.store.connect import Store, connect
 from faults.server import MortalServer
-from published import Home, fill, put, snapshot
-from servers import wait_until
+from proxy import proxy_before
+from published import NOW, Home, fill, put, snapshot
+from servers import running_server, wait_until
 
 # Each name of a thread is of one test alone.
 PREFIX = "banditcore-poll-"
@@ -110,6 +111,27 @@ def test_what_is_unexpected_is_kept_and_logged_with_its_place(
     [record] = caplog.records
     assert (record.name, record.levelname) == ("banditcore.serving", "WARNING")
     assert record.exc_info is not None
+
+
+def test_a_connection_that_trickles_does_not_hold_looks_up() -> None:
+    """Each byte comes in time; the whole snapshot would take minutes."""
+    with (
+        running_server() as server,
+        connect(server.url) as direct,
+        proxy_before(server.socket_path) as proxy,
+        connect(proxy.url, timeout_s=0.5) as store,
+    ):
+        put(direct, snapshot("IN"))
+        home = Home(store, ["IN"])
+        with Recommender(home, max_age=1e9, poll_s=0.2, default=["d"]) as r:
+            r.warm_up()
+            proxy.trickle(0.001)
+            put(direct, snapshot("IN", arms=2000, at=NOW + 60))
+            wait_until(lambda: r.polling.failures > 0, "a look hangs")
+            assert "did not answer in time" in str(r.polling.error)
+            assert r.recommend("IN").version == int(NOW * 1e6)
+            proxy.heal()
+            wait_until(lambda: r.recommend("IN").version > NOW * 1e6, "the news does not come")
 
 
 def test_stopping_leaves_a_look_behind_that_hangs() -> None:

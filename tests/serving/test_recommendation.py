@@ -80,6 +80,8 @@ def test_answers_can_be_copied_and_pickled(store: Store, mode: str) -> None:
     assert copy.copy(answer) is answer
     assert copy.deepcopy([answer])[0] is answer
     many = recommender.recommend_many(["IN", "DE"], ["u", "v"], 5, exclude=["IN:3"], now=NOW)
+    assert copy.copy(many) is many
+    assert copy.deepcopy([many])[0] is many
     for given in ([answer], [recommender.recommend("DE", now=NOW)], many):
         once = pickle.loads(pickle.dumps(given))
         for got in (once, pickle.loads(pickle.dumps(once))):

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from banditcore.metrics import BaseMetrics, SnapshotState
 from banditcore.serving import Recommender
+from banditcore.serving.aside import run_aside
 from banditcore.store import keys
 from banditcore.store.connect import Store, connect
 from proxy import proxy_before
-from published import NOW, capped, snapshot
+from published import NOW, capped, snapshot, warm
 from servers import RunningServer, binaries, certificates, running_server, wait_until
 
 
@@ -215,6 +217,56 @@ def test_closing_leaves_nothing(server: RunningServer, patient: None) -> None:
             asyncio.run(main())
         assert threading.enumerate() == before
         assert len(list(Path("/proc/self/fd").iterdir())) == files
+
+
+class Gate(BaseMetrics):
+    """Holds up whoever tells it of snapshots, once it is shut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = threading.Event()
+        self.open.set()
+        self.entered = threading.Event()
+
+    def snapshots(self, bandit: str, held: Mapping[str, SnapshotState]) -> None:
+        self.entered.set()
+        assert self.open.wait(60)
+
+
+def test_closing_that_is_cancelled_ends_without_the_loop(store: Store) -> None:
+    before = threading.enumerate()
+    gate = Gate()
+    r = warm(store, snapshot("IN"), metrics=gate)
+    gate.open.clear()
+    gate.entered.clear()
+
+    async def main() -> None:
+        closing = asyncio.create_task(r.aclose())
+        while not gate.entered.is_set():
+            await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        # Were the loop held up until the closing ends, nobody would ever let it end.
+        assert [t.name for t in threading.enumerate() if t not in before] == [
+            "banditcore-close-home"
+        ]
+
+    asyncio.run(main())
+    gate.open.set()  # after the loop
+    wait_until(lambda: threading.enumerate() == before, "a thread is left")
+    assert "closed" in repr(r)
+
+
+def test_an_error_of_what_runs_aside_is_raised() -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        with pytest.raises(ZeroDivisionError):
+            await run_aside(fail, "failing")
+
+    asyncio.run(main())
 
 
 def test_in_a_fastapi_service(server: RunningServer, patient: None) -> None:

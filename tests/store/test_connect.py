@@ -316,7 +316,7 @@ def test_pickling_is_refused_without_the_password(store: Store) -> None:
         pickle.dumps(store)
 
 
-@pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf"), 1e18, "5", None])
+@pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf"), 1e18, 10**400])
 def test_timeouts_that_cannot_be_used(timeout_s: object) -> None:
     with refused(InvalidValueError, "timeout_s is"):
         connect("redis://127.0.0.1:1", timeout_s=timeout_s)  # type: ignore[arg-type]  # the point

@@ -88,15 +88,20 @@ def test_settings_are_replaced_in_one_step_unless_an_import_has_begun(any_store:
     settle = library.settle(of, half_life_s="7.0", window_s="9.0")
     assert replies(settle) == [[b"OK"]]
     assert any_store.client.hgetall(of.settings) == {b"h": b"7.0", b"w": b"9.0"}
-    begin = maintenance_library.begin_import(of, token=b"t", paths=library.packed([b"IN"]))
+    begin = maintenance_library.begin_import(
+        of, token=b"t", paths=library.packed([b"IN"]), bandit=b"bandit"
+    )
     assert replies(begin) == [[b"OK", b""]]
     assert replies(settle) == [[b"IMPORTING"]]
-    other = maintenance_library.begin_import(of, token=b"u", paths=library.packed([b"US"]))
+    other = maintenance_library.begin_import(
+        of, token=b"u", paths=library.packed([b"US"]), bandit=b"bandit"
+    )
     assert replies(other, other) == [[b"OK", library.packed([b"IN"])]] * 2
     assert any_store.client.hgetall(of.settings) == {
         b"h": b"importing",
         b"w": b"u",
         b"s": library.packed([b"US", b"IN"]),
+        b"b": b"bandit",
     }
 
 

@@ -12,7 +12,9 @@ from banditcore.cli.confirming import confirmed
 from banditcore.cli.output import Output, plain
 from banditcore.cli.selection import existing_bandit
 from banditcore.errors import InvalidValueError, describe
+from banditcore.identifiers import check_bandit
 from banditcore.maintenance.forget import Forgotten, forget_arm, forget_bandit, forget_segment
+from banditcore.store import index, keys, settings
 from banditcore.store.connect import connect
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     """Run the command; 1 if the user does not want it."""
     _check(arguments)
     with connect(arguments.url) as store:
-        name = existing_bandit(store, arguments.bandit)
+        name = _known(store, arguments.bandit)
         forget = _chosen(arguments, store, name)
         planned = forget(True)
         _show(arguments, planned, output)
@@ -61,6 +63,15 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     )
     output.line("removed")
     return 0
+
+
+def _known(store: Store, name: str) -> str:
+    """Return the name of a bandit that exists, or that a first import has left in the midst."""
+    check_bandit(name)
+    if name in index.bandits(store):
+        return name
+    begun = settings.importing(store, keys.of_bandit(name).settings.encode())
+    return existing_bandit(store, name) if begun is None else begun
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -105,7 +105,9 @@ def import_bandit(
     of_bandit = keys.of_bandit(bandit)
     token = uuid.uuid4().hex.encode()
     written = library.packed(segment.encode() for segment in found)
-    begin = maintenance_library.begin_import(of_bandit, token=token, paths=written)
+    begin = maintenance_library.begin_import(
+        of_bandit, token=token, paths=written, bandit=bandit.encode()
+    )
     # Those of an import before, of another file, which nobody else would find.
     left = library.unpacked(_insist(begin, store, bandit)[1]) or []
     forget(store, bandit, [segment.decode() for segment in left])

@@ -9,11 +9,12 @@ from banditcore.store import keys, partitions
 from banditcore.store.connect import Store
 from banditcore.store.stream_removal import known_partitions
 
-__all__ = ["Ownership", "is_of_stream", "is_seen", "tag", "tag_of"]
+__all__ = ["Ownership", "is_of_stream", "is_seen", "is_settings", "tag", "tag_of"]
 
 _KEY = re.compile(
     rb"(bc:\{[0-9a-f]{32}\}):(?:([abs]|w:[01])|([ciqp])|([xodl])|([eln]):[0-9a-f]{32}|(u))"
 )
+_SETTINGS = re.compile(rb"bc:\{[0-9a-f]{32}\}:c")
 _SEGMENT, _PARTITION, _PASSING, _SEEN = 2, 4, 5, 6  # groups of _KEY
 
 
@@ -78,6 +79,11 @@ class Ownership:
         """Tell whether it is a producer's, a job's lease, or the presence of workers."""
         match = _KEY.fullmatch(name)
         return match is not None and bool(match[_PASSING])
+
+
+def is_settings(name: bytes) -> bool:
+    """Tell whether a key's name is that of a bandit's settings."""
+    return _SETTINGS.fullmatch(name) is not None
 
 
 def tag(key: str) -> str:

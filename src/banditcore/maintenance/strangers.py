@@ -6,11 +6,13 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from banditcore.maintenance.ownership import Ownership, is_of_stream, is_seen, tag_of
+from banditcore.errors import CorruptDataError
+from banditcore.maintenance.ownership import Ownership, is_of_stream, is_seen, is_settings, tag_of
 from banditcore.maintenance.seen_checks import check_seen
 from banditcore.maintenance.segment_checks import Problem
 from banditcore.maintenance.stream_checks import check_passing
-from banditcore.store import keys, keyspace
+from banditcore.segments import with_ancestors
+from banditcore.store import keys, keyspace, settings
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
@@ -21,6 +23,8 @@ MOST_NAMED = 1000
 """Keys of nobody that are held in memory, and named; the others are counted."""
 
 _AT_ONCE = 1000
+
+_REPEAT = "wait if it is at work; else import again, or forget the bandit"
 
 _Check = Callable[["Store", Sequence[bytes]], Iterator[Problem]]
 
@@ -53,11 +57,14 @@ class OtherKeys:
             Keys of which it was said that they are damaged.
         """
         strangers: list[bytes] = []
+        begun: list[bytes] = []
         more = 0
         checked: dict[_Check, list[bytes]] = {check_passing: [], check_seen: []}
         for name in keyspace.scan(self._store):
             self.keys += 1
             if not before.has(name):
+                if is_settings(name) and len(begun) < MOST_NAMED:
+                    begun.append(name)
                 if len(strangers) < MOST_NAMED:
                     strangers.append(name)
                 else:
@@ -73,13 +80,32 @@ class OtherKeys:
         for check, names in checked.items():
             yield from self._checked(check, names)
         if strangers:
-            yield from self._named(strangers, now(), damaged)
+            owned = now()
+            yield from self._imports(begun, owned)
+            yield from self._named(strangers, owned, damaged)
         if more:
             what = f"and {more} more were named by no index when it was read"
             yield None, Problem("bc:*", what, "mend the other findings, and verify again")
 
     def _checked(self, check: _Check, names: Sequence[bytes]) -> Iterator[tuple[None, Problem]]:
         yield from ((None, problem) for problem in check(self._store, names))
+
+    def _imports(self, names: Sequence[bytes], owned: Ownership) -> Iterator[tuple[str, Problem]]:
+        """Yield the imports that have not ended; account for what they have written."""
+        kinds = keyspace.types(self._store, [name.decode() for name in names])
+        for name, kind in zip(names, kinds, strict=True):
+            if kind != "hash" or owned.has(name):
+                continue
+            bandit, damage = settings.importing(self._store, name), None
+            if bandit is None:
+                continue
+            try:
+                paths = settings.pending(self._store, bandit)
+            except CorruptDataError as error:
+                paths, damage = [], str(error)
+            owned.add(self._store, bandit, with_ancestors(paths))
+            what = f"its first import has not ended: {len(paths)} segments are not in sight"
+            yield bandit, Problem(name.decode(), damage or what, _REPEAT)
 
     def _named(
         self, names: Sequence[bytes], owned: Ownership, damaged: Container[str]

@@ -20,12 +20,12 @@ from banditcore.errors import (
 )
 from banditcore.meanwhile import meanwhile
 from banditcore.refresh.counting import RefreshableBandit
-from banditcore.refresh.drawing import Executors
+from banditcore.refresh.drawing import Executors, check_executor
 from banditcore.refresh.job import checked_segments, refresh
 from banditcore.refresh.memory import Memory
 from banditcore.refresh.report import RefreshReport
 from banditcore.slates import DEFAULT_DEPTH, DEFAULT_SLATES
-from banditcore.store.leases import DEFAULT_TTL_S, bandit_lease
+from banditcore.store.leases import DEFAULT_TTL_S, bandit_lease, check_ttl
 
 __all__ = ["DEFAULT_EVERY", "LEASE", "Refresher"]
 
@@ -93,6 +93,9 @@ class Refresher:
         on_report: Callable[[RefreshReport], None] | None = None,
         on_notice: Callable[[str], None] | None = None,
     ) -> None:
+        if not all(hasattr(bandit, name) for name in ("name", "store", "segments")):
+            remedy = "a Bandit is needed: Refresher(Bandit(name, store))"
+            raise InvalidTypeError(describe("bandit", bandit, remedy))
         if not isinstance(every, dt.timedelta):
             raise InvalidTypeError(describe("every", every, "a datetime.timedelta"))
         if every <= dt.timedelta(0):
@@ -102,9 +105,14 @@ class Refresher:
         self._segments = None if segments is None else checked_segments(segments)
         self._depth = positive_int("depth", depth)
         self._slates = positive_int("slates", slates)
+        check_executor(executor)
         self._executor = executor
+        for name, told in (("on_report", on_report), ("on_notice", on_notice)):
+            if told is not None and not callable(told):
+                raise InvalidTypeError(describe(name, told, "a function of one argument, or None"))
         self._on_report = on_report
-        self._tell = on_notice or (lambda _text: None)
+        self._tell = (lambda _text: None) if on_notice is None else on_notice
+        check_ttl("lease_s", lease_s)
         self._lease = bandit_lease(bandit.store, bandit.name, LEASE, ttl_s=lease_s)
         self._lock = threading.Lock()  # a lease is for one thread
         self._memory = Memory()
@@ -146,7 +154,8 @@ class Refresher:
                     if outage:
                         self._tell("the outage is over")
                     pause_s, outage = _FIRST_PAUSE_S, False
-                    stop.wait(self._pause_s(report, time.monotonic() - began))
+                    pause = self._pause_s(report, time.monotonic() - began)
+                    stop.wait(min(pause, threading.TIMEOUT_MAX))
             finally:
                 self.release()
 

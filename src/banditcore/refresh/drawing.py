@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from numpy.typing import NDArray
 
+from banditcore.errors import InvalidTypeError, describe
 from banditcore.slate_format import HEADER_BYTES, encode
 from banditcore.slates import Snapshot, draw_bank
 from banditcore.store.connect import connect
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from banditcore.store.connect import Store
 
-__all__ = ["STOPPED", "Executors", "Job", "Placed", "Work", "lent", "opened"]
+__all__ = ["STOPPED", "Executors", "Job", "Placed", "Work", "check_executor", "lent", "opened"]
 
 STOPPED = "the refresh was stopped before its turn"
 """Why a segment was not drawn that nothing is wrong with."""
@@ -112,6 +113,13 @@ class Work:
             future.cancel()
 
 
+def check_executor(given: object) -> None:
+    """Raise for what surely cannot draw."""
+    if given is not None and not isinstance(given, Executor) and not callable(given):
+        remedy = "a concurrent.futures.Executor, a function that makes one, or None"
+        raise InvalidTypeError(describe("executor", given, remedy))
+
+
 @contextmanager
 def opened(given: Executors | None) -> Iterator[Executor]:
     """Yield the executor that was given, or one that lasts as long as this."""
@@ -121,8 +129,16 @@ def opened(given: Executors | None) -> Iterator[Executor]:
     elif isinstance(given, Executor):
         yield given
     else:
-        with given() as made:
+        with _made(given) as made:
             yield made
+
+
+def _made(make: Callable[[], AbstractContextManager[Executor]]) -> AbstractContextManager[Executor]:
+    made: object = make()
+    if not isinstance(made, AbstractContextManager):
+        remedy = "the function must return a context manager of an executor"
+        raise InvalidTypeError(describe("executor", make, remedy))
+    return made
 
 
 _lent_stores: dict[str, Store] = {}  # to threads of this process, by token, during one refresh

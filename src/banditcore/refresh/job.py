@@ -11,10 +11,11 @@ from zlib import crc32
 from banditcore.arrays import positive_int
 from banditcore.errors import InvalidTypeError, InvalidValueError, describe
 from banditcore.identifiers import check_segment
+from banditcore.iterables import items
 from banditcore.posterior import Posterior
 from banditcore.posterior_tree import each_posterior
 from banditcore.refresh.counting import RefreshableBandit, Sums, summed_counts
-from banditcore.refresh.drawing import STOPPED, Executors, Job, Work, lent, opened
+from banditcore.refresh.drawing import STOPPED, Executors, Job, Work, check_executor, lent, opened
 from banditcore.refresh.memory import Drawn, Memory
 from banditcore.refresh.report import RefreshReport
 from banditcore.segments import is_within, with_ancestors
@@ -76,12 +77,15 @@ def refresh(
     Raises
     ------
     InvalidValueError, InvalidTypeError
-        For depth, slates, or a segment that has no counts.
+        For an argument that is not what it should be, or a segment that has no counts.
     StoreUnavailableError
         When counts cannot be read at all.
     """
     started = time.monotonic()
     depth, slates = positive_int("depth", depth), positive_int("slates", slates)
+    check_executor(executor)
+    if progress is not None and not callable(progress):
+        raise InvalidTypeError(describe("progress", progress, "a function, or None"))
     existing = bandit.segments()
     targets = _targets(existing, segments)
     sums = summed_counts(bandit, existing, targets, memory)
@@ -122,9 +126,7 @@ def _report(
 
 def checked_segments(wanted: Iterable[str]) -> list[str]:
     """Return the segments that are asked for; raise for what is no list of them."""
-    if isinstance(wanted, (str, bytes)) or not isinstance(wanted, Iterable):
-        raise InvalidTypeError(describe("segments", wanted, "a list of segments"))
-    return [check_segment(segment) for segment in wanted]
+    return [check_segment(segment) for segment in items("segments", wanted, "segments")]
 
 
 def _targets(existing: Sequence[str], wanted: Sequence[str] | None) -> list[str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from math import inf
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from banditcore._packed import frozen_ids
 from banditcore.arrays import positive_int
 from banditcore.errors import InvalidTypeError, InvalidValueError, describe
 from banditcore.identifiers import check_arm, check_segment
+from banditcore.iterables import items
 from banditcore.segments import with_ancestors
 from banditcore.serving.exclusions import ExcludedPlaces
 
@@ -22,6 +23,7 @@ __all__ = [
     "check_excluded",
     "check_excluded_of_many",
     "check_k",
+    "check_max_blob_bytes",
     "check_mode",
     "check_now",
     "check_seconds",
@@ -33,8 +35,7 @@ __all__ = [
     "moment_of",
 ]
 
-_Item = TypeVar("_Item")
-
+_MOST_BYTES = 2**40
 _MOST_ARMS = 2**31 - 1
 _FARTHEST_S = 1e300
 _LEAST_S = 1e-6
@@ -55,6 +56,13 @@ def check_k(k: int) -> int:
     return min(positive_int("k", k), _MOST_ARMS)
 
 
+def check_max_blob_bytes(most: int) -> int:
+    """Return the longest blob to fetch; a server refuses an end that it cannot count to."""
+    if positive_int("max_blob_bytes", most) > _MOST_BYTES:
+        raise InvalidValueError(describe("max_blob_bytes", most, f"1 to {_MOST_BYTES}"))
+    return int(most)
+
+
 def check_mode(mode: str) -> bool:
     """Return whether every request is drawn anew."""
     if not isinstance(mode, str):
@@ -71,7 +79,9 @@ def check_excluded(exclude: Iterable[str]) -> frozenset[str]:
     try:
         # A copy, unless it cannot change: propensities are counted later, over the same ids.
         return frozen_ids(exclude)
-    except TypeError as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a foreign type may raise
         raise InvalidTypeError(
             describe("exclude", exclude, "an iterable of arm ids, each a str")
         ) from error
@@ -83,7 +93,7 @@ def check_excluded_of_many(
     """Return one set for all, or one for each of so many users."""
     if exclude is None:
         return NOTHING
-    each = list(_each("exclude", exclude, "arm ids, or of such iterables"))
+    each = items("exclude", exclude, "arm ids, or of such iterables")
     ids = [one for one in each if isinstance(one, str)]
     if len(ids) == len(each):
         return check_excluded(ids)
@@ -123,12 +133,12 @@ def check_user(user: str) -> str:
 
 def check_shown(arms: Iterable[str]) -> list[str]:
     """Return the arms that somebody was shown."""
-    return [check_arm(arm) for arm in _each("arms", arms, "arm ids")]
+    return [check_arm(arm) for arm in items("arms", arms, "arm ids")]
 
 
 def check_users(users: Iterable[str | None]) -> list[str | None]:
     """Return the users of a batch; None for those who are unknown."""
-    found: list[str | None] = list(_each("users", users, "users"))
+    found: list[str | None] = [*items("users", users, "users")]
     for place, user in enumerate(found):
         if user is not None and (user.__class__ is not str or not user):
             found[place] = check_user(user)
@@ -139,7 +149,7 @@ def check_segments_of_many(segments: str | Iterable[str], users: int) -> dict[st
     """Return the segments of a batch, each with the places of its users."""
     if isinstance(segments, str):
         return {check_segment(segments): list(range(users))}
-    paths = list(_each("segments", segments, "segment paths"))
+    paths = items("segments", segments, "segment paths")
     if len(paths) != users:
         raise InvalidValueError(
             describe("the length of segments", len(paths), f"one path for each of {users} users")
@@ -156,7 +166,7 @@ def check_segments_of_many(segments: str | Iterable[str], users: int) -> dict[st
 
 def check_arms_of_default(default: Iterable[str]) -> tuple[str, ...]:
     """Return the caller's own list."""
-    arms = tuple(check_arm(arm) for arm in _each("default", default, "arm ids"))
+    arms = tuple(check_arm(arm) for arm in items("default", default, "arm ids"))
     if len(set(arms)) != len(arms):
         raise InvalidValueError(describe("default", arms, "each arm may stand here once"))
     return arms
@@ -165,7 +175,7 @@ def check_arms_of_default(default: Iterable[str]) -> tuple[str, ...]:
 def check_segments(segments: Iterable[str]) -> list[str]:
     """Return what to watch, ancestors included."""
     return with_ancestors(
-        [check_segment(path) for path in _each("segments", segments, "segment paths")]
+        [check_segment(path) for path in items("segments", segments, "segment paths")]
     )
 
 
@@ -179,9 +189,3 @@ def check_seconds(name: str, value: float, *, endless: bool = False) -> float:
     if not _LEAST_S <= value <= _FARTHEST_S and value != inf:
         raise InvalidValueError(describe(name, value, f"{_LEAST_S:g} to {_FARTHEST_S:g} seconds"))
     return float(value)
-
-
-def _each(name: str, given: Iterable[_Item], what: str) -> Iterable[_Item]:
-    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
-        raise InvalidTypeError(describe(name, given, f"an iterable of {what}, not one of them"))
-    return given

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from banditcore.errors import InvalidTypeError, InvalidValueError, describe
+from banditcore.iterables import items
 from banditcore.store.seen_record import LONGEST_WITHIN_S, MOST_EXPOSURES
 
 __all__ = ["FrequencyCap", "check_caps", "horizon_s"]
@@ -56,9 +57,7 @@ class FrequencyCap:
 
 def check_caps(caps: Iterable[FrequencyCap]) -> tuple[FrequencyCap, ...]:
     """Return what is to hold together, each of it; raise for what is no cap."""
-    if isinstance(caps, FrequencyCap) or not isinstance(caps, Iterable):
-        raise InvalidTypeError(describe("caps", caps, "a list: caps=[FrequencyCap()]"))
-    checked = tuple(caps)
+    checked = tuple(items("caps", caps, "FrequencyCap: caps=[FrequencyCap()]"))
     for cap in checked:
         if not isinstance(cap, FrequencyCap):
             raise InvalidTypeError(describe("caps", cap, "each is a FrequencyCap"))

@@ -88,7 +88,7 @@ class SnapshotKeeper:
     def state(self) -> PollingState:
         """Return how looks go."""
         error = None if self._backup is None else self._backup.error
-        unconfirmed = self._loader.unconfirmed()
+        unconfirmed = self._loader.held.unconfirmed()
         return replace(self._poller.state(), backup_error=error, unconfirmed=unconfirmed)
 
     def look(self, timeout_s: float | None) -> tuple[str, ...] | None:
@@ -112,7 +112,7 @@ class SnapshotKeeper:
             _LOG.warning(
                 "bandit %r: %d snapshots come from the backup, because: %s",
                 self._bandit,
-                self._loader.unconfirmed(),
+                self._loader.held.unconfirmed(),
                 error,
             )
         else:
@@ -122,7 +122,7 @@ class SnapshotKeeper:
 
     def end(self) -> None:
         """Let go of all snapshots, and end the thread within about a second."""
-        self._loader.clear()
+        self._loader.held.clear()
         self.stop(_CLOSING_S)
         if self._meter is not None:
             self._meter.holds(self._loader.rungs)
@@ -142,17 +142,21 @@ class SnapshotKeeper:
         # A thread that was reloading is not in the child. What it was doing does no harm: each
         # segment's snapshot is swapped whole.
         was_polling = self._poller.after_fork()
-        self._loader.after_fork(self._poller.resume if was_polling else None)
+        self._loader.held.after_fork(self._poller.resume if was_polling else None)
 
 
 def open_backup(backup: str | os.PathLike[str], bandit: str, max_age: float) -> Backup:
     """Return the backup of a bandit's snapshots in a directory."""
+    remedy = "a directory's path, or None"
     try:
         directory = Path(backup).absolute()
-    except TypeError as error:
-        raise InvalidTypeError(describe("backup", backup, "a directory's path, or None")) from error
-    if not os.fspath(backup) or "\0" in str(directory):
-        raise InvalidValueError(describe("backup", backup, "a directory's path, or None"))
+        named = os.fsencode(os.fspath(backup))
+    except ValueError as error:
+        raise InvalidValueError(describe("backup", backup, remedy)) from error
+    except Exception as error:  # whatever a foreign type may raise
+        raise InvalidTypeError(describe("backup", backup, remedy)) from error
+    if not named or b"\0" in named:
+        raise InvalidValueError(describe("backup", backup, remedy))
     # What is older than max_age is of less use: it is renewed some times before.
     return Backup(directory, bandit, renew_after_s=min(max_age / 3, _RENEW_BACKUP_S))
 

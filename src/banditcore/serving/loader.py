@@ -1,9 +1,8 @@
-"""Keeps a process's rungs in step with what the store publishes."""
+"""Brings what the store publishes, and what a backup kept, into what a process holds."""
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
@@ -13,8 +12,8 @@ from banditcore.errors import CorruptDataError, StoreUnavailableError, describe
 from banditcore.segments import with_ancestors
 from banditcore.serving import blobs
 from banditcore.serving.backup import Backup
+from banditcore.serving.holding import HeldSnapshots
 from banditcore.serving.rung import Rung, climb
-from banditcore.serving.sleeping import Sleeping
 from banditcore.slate_format import HEADER_BYTES, SlateHeader, decode_header, encode_header
 from banditcore.store import publish
 from banditcore.store.publish import HeaderReader, Published
@@ -45,12 +44,14 @@ class PublishedBandit(Protocol):
 
 
 class SnapshotLoader:
-    """The last good snapshot of each watched segment. One thread reloads, any number read.
+    """Brings the last good snapshot of each watched segment into what is held. For one thread.
 
     Parameters
     ----------
     bandit : PublishedBandit
         Whose snapshots.
+    held : HeldSnapshots
+        Where they go.
     watched : list of str or None
         Segments, ancestors included; None means all the bandit has, read at each `reload`.
     max_age : float
@@ -64,9 +65,6 @@ class SnapshotLoader:
 
     Attributes
     ----------
-    rungs : mapping of str to Rung
-        Segment -> its snapshot. Never changed, only replaced: who reads the attribute once and
-        keeps to what it got needs no lock.
     rejected : mapping of str to str
         Segment -> why its published blob was not used, as of the last `reload`: it is damaged, or
         the node of a cluster that has it does not answer. What the backup holds is named too, by
@@ -76,6 +74,7 @@ class SnapshotLoader:
     def __init__(
         self,
         bandit: PublishedBandit,
+        held: HeldSnapshots,
         watched: list[str] | None,
         *,
         max_age: float,
@@ -83,7 +82,7 @@ class SnapshotLoader:
         live: bool = False,
         backup: Backup | None = None,
     ) -> None:
-        self.rungs: Mapping[str, Rung] = {}
+        self.held = held
         self.rejected: Mapping[str, str] = MappingProxyType({})
         self._bandit = bandit
         self._watched = watched
@@ -95,11 +94,11 @@ class SnapshotLoader:
         self._reader: HeaderReader | None = None
         self._unpublished: frozenset[str] = frozenset()  # as the store said last
         self._clock = 0.0
-        self._wake: Callable[[], None] | None = None
-        self._closed = False
-        # Guards what follows, and `rungs` against being replaced by two threads.
-        self._swapping = threading.Lock()
-        self._headers: dict[str, bytes] = {}  # of each rung's blob
+
+    @property
+    def rungs(self) -> Mapping[str, Rung]:
+        """What is held now."""
+        return self.held.rungs
 
     def reload(self, is_stopped: Callable[[], bool] = lambda: False) -> tuple[str, ...]:
         """Fetch what changed and return its segments.
@@ -128,7 +127,7 @@ class SnapshotLoader:
                 return tuple(changed)
             found = dict(zip(batch, self._fetch(batch), strict=True))
             loaded = self._build(found, rejected)
-            self._swap(
+            self.held.put(
                 loaded, {segment: _usable(found[segment])[:HEADER_BYTES] for segment in loaded}
             )
             changed += loaded
@@ -177,37 +176,11 @@ class SnapshotLoader:
                 continue
             found[rung.segment] = rung.unconfirmed(), blob[:HEADER_BYTES]
             if len(found) >= _RESTORED_AT_ONCE:
-                self._put_missing(found)
+                self.held.put_missing(found, self._may_restore)
                 found = {}
-        self._put_missing(found)
+        self.held.put_missing(found, self._may_restore)
         if rejected:
             self._reject({**self.rejected, **rejected})
-
-    def unconfirmed(self) -> int:
-        """Return how many snapshots the store has not confirmed."""
-        return sum(not rung.confirmed for rung in dict(self.rungs).values())
-
-    def clear(self) -> None:
-        """Let go of every snapshot, for good: a reload that is under way changes nothing."""
-        with self._swapping:
-            self._closed = True
-            self.rungs = {}
-            self._headers = {}
-
-    def after_fork(self, wake: Callable[[], None] | None) -> None:
-        """Go on in a child; `wake` is called before the first request there is answered."""
-        self._swapping = threading.Lock()
-        if wake is not None:
-            self.rungs = Sleeping(self.rungs, self._wake_up)
-            self._wake = wake
-
-    def _wake_up(self) -> None:
-        with self._swapping:
-            wake, self._wake = self._wake, None
-            if not self._closed:
-                self.rungs = {**self.rungs}
-        if wake is not None:
-            wake()
 
     def _watch(self) -> HeaderReader:
         """Return what reads the headers of all watched segments; made anew when these change."""
@@ -234,7 +207,7 @@ class SnapshotLoader:
         What is as it was, or only has another version, is dealt with here.
         """
         wanted: dict[str, SlateHeader] = {}
-        rungs, headers = self.rungs, self._headers
+        rungs, headers = self.held.both()
         same: dict[str, Rung] = {}
         same_headers: dict[str, bytes] = {}
         for segment, first in zip(segments, first_bytes, strict=True):
@@ -258,7 +231,7 @@ class SnapshotLoader:
                     changed.append(segment)
             elif blobs.is_news(current, header):
                 wanted[segment] = header
-        self._swap(same, same_headers)
+        self.held.put(same, same_headers)
         return wanted
 
     def _fetch(self, segments: list[str]) -> list[Published]:
@@ -285,25 +258,11 @@ class SnapshotLoader:
             blob, self._bandit.name, segment, self._max_blob_bytes, live=self._live
         )
 
-    def _swap(self, rungs: Mapping[str, Rung], headers: Mapping[str, bytes]) -> None:
-        with self._swapping:
-            if rungs and not self._closed:
-                self.rungs = {**self.rungs, **rungs}
-                self._headers |= headers
-
     def _restored(self, blob: bytes, segment: str | None, name: str) -> Rung:
         rung = self._rung(blob, segment)
         if self._backup is None or self._backup.file_of(rung.segment) != name:
             raise CorruptDataError(describe("file", name, "it is another segment's"))
         return rung
-
-    def _put_missing(self, found: Mapping[str, tuple[Rung, bytes]]) -> None:
-        with self._swapping:
-            # What a reload has brought meanwhile is the better.
-            missing = [segment for segment in found if self._may_restore(segment)]
-            if not self._closed:
-                self.rungs = {**self.rungs, **{segment: found[segment][0] for segment in missing}}
-                self._headers |= {segment: found[segment][1] for segment in missing}
 
     def _save(self, loaded: Iterable[str], found: Mapping[str, Published]) -> None:
         if self._backup is None:
@@ -326,6 +285,7 @@ class SnapshotLoader:
             return []
 
     def _may_restore(self, segment: str) -> bool:
+        # What a reload has brought meanwhile is the better.
         return segment not in self.rungs and segment not in self._unpublished
 
     def _let_go(self, watched: Collection[str]) -> list[str]:
@@ -345,13 +305,7 @@ class SnapshotLoader:
             if answering is not None and not stale:
                 gone.append(segment)
         if gone:
-            dropped = set(gone)
-            with self._swapping:
-                self.rungs = {
-                    path: rung for path, rung in self.rungs.items() if path not in dropped
-                }
-                for segment in gone:
-                    self._headers.pop(segment, None)
+            self.held.drop(set(gone))
         return gone
 
     def _distrust_what_is_ahead(self) -> None:
@@ -368,7 +322,7 @@ class SnapshotLoader:
             for segment, rung in self.rungs.items()
             if rung.version > latest and rung.confirmed
         }
-        self._swap(ahead, {})
+        self.held.put(ahead, {})
 
     def _reject(self, rejected: dict[str, str]) -> None:
         """Set what was rejected, and log it when it is of other segments than before."""

@@ -25,7 +25,8 @@ class Origin(NamedTuple):
 class Recommendations(Sequence[Recommendation]):
     """One `Recommendation` a user, in the order of the request. Immutable.
 
-    A `Recommendation` is made when it is asked for; `arms` has all slates at once.
+    A `Recommendation` is made when it is asked for; `arms` has all slates at once. They can be
+    pickled, propensities included, as a `Recommendation` can.
 
     Attributes
     ----------
@@ -63,6 +64,19 @@ class Recommendations(Sequence[Recommendation]):
         made = None if policy is None else (policy, self._k, self._excluded_of(place))
         return Recommendation(self.arms[place], source, version, age, degraded, made)
 
+    def __copy__(self) -> Recommendations:
+        return self
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Recommendations:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What chose them are whole snapshots, which stay here.
+        return _received, (list(self),)
+
+    def __repr__(self) -> str:
+        return f"<Recommendations for {len(self)} users>"
+
     def _excluded_of(self, place: int) -> frozenset[str] | ExcludedOfUser:
         every = self._excluded
         if isinstance(every, frozenset):
@@ -70,12 +84,6 @@ class Recommendations(Sequence[Recommendation]):
         if isinstance(every, list):
             return every[place]
         return every.of_user(range(len(self))[place])  # which knows no places from the end
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _received, (list(self),)
-
-    def __repr__(self) -> str:
-        return f"<Recommendations for {len(self)} users>"
 
 
 def _received(answers: list[Recommendation]) -> Recommendations:

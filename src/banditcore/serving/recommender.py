@@ -1,17 +1,12 @@
-"""The recommender: chooses a slate from local memory for each request."""
+"""The recommender as its users see it."""
 
 from __future__ import annotations
 
-import asyncio
 import os
-import time
 import weakref
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 
-from banditcore.arrays import positive_int
 from banditcore.errors import (
     InvalidTypeError,
     InvalidValueError,
@@ -19,23 +14,21 @@ from banditcore.errors import (
     describe,
 )
 from banditcore.metrics import Metrics
+from banditcore.serving.answering import NO_EXCLUSIONS, Answering
 from banditcore.serving.arguments import (
-    NOTHING,
     check_arms_of_default,
-    check_excluded,
-    check_excluded_of_many,
-    check_k,
+    check_max_blob_bytes,
     check_mode,
     check_seconds,
     check_segments,
-    check_segments_of_many,
     check_shown,
     check_user,
-    check_users,
     moment_of,
 )
+from banditcore.serving.aside import run_aside
 from banditcore.serving.caps import FrequencyCap, check_caps
 from banditcore.serving.choosing import Chooser
+from banditcore.serving.holding import HeldSnapshots
 from banditcore.serving.keeper import SnapshotKeeper, open_backup
 from banditcore.serving.loader import PublishedBandit, SnapshotLoader
 from banditcore.serving.metering import ServingMeter
@@ -43,13 +36,9 @@ from banditcore.serving.polling import PollingState
 from banditcore.serving.recommendation import Recommendation
 from banditcore.serving.recommendations import Recommendations
 from banditcore.serving.seen import SeenItems, SeenStats
-from banditcore.serving.warming import exercise
 from banditcore.slate_format import DEFAULT_MAX_BYTES
 
 __all__ = ["Recommender"]
-
-_COMMON_K = 1 << 16
-_NO_EXCLUSIONS: tuple[str, ...] = ()
 
 
 class Recommender:
@@ -127,20 +116,22 @@ class Recommender:
         self.budget = check_seconds("budget", budget)
         self.max_age = check_seconds("max_age", max_age, endless=True)
         self._default = check_arms_of_default(default)
-        self._chooser = Chooser(
+        chooser = Chooser(
             max_age=self.max_age,
             sticky_s=check_seconds("sticky_s", sticky_s),
             default=self._default,
         )
         self._bandit = _check_bandit(bandit)
         poll_s = None if poll_s is None else check_seconds("poll_s", poll_s)
-        self._meter = None if metrics is None else ServingMeter(metrics, bandit.name, self.max_age)
+        meter = None if metrics is None else ServingMeter(metrics, bandit.name, self.max_age)
         kept = None if backup is None else open_backup(backup, bandit.name, self.max_age)
+        held = HeldSnapshots()
         self._loader = SnapshotLoader(
             bandit,
+            held,
             None if segments is None else check_segments(segments),
             max_age=self.max_age,
-            max_blob_bytes=positive_int("max_blob_bytes", max_blob_bytes),
+            max_blob_bytes=check_max_blob_bytes(max_blob_bytes),
             live=check_mode(mode),
             backup=kept,
         )
@@ -151,20 +142,28 @@ class Recommender:
                 bandit.name,
                 checked,
                 budget=self.budget,
-                told=None if self._meter is None else self._meter.seen_looked_up,
+                told=None if meter is None else meter.seen_looked_up,
             )
             if checked
             else None
         )
-        self._ready = False
-        self._closed = False
+        self._answers = Answering(
+            bandit.name,
+            held=held,
+            chooser=chooser,
+            seen=self._seen,
+            meter=meter,
+            has_default=bool(self._default),
+        )
+        # The shortest way: a call less for each request.
+        self._answer = self._answers.one if meter is None else self._answers.one_told
         self._keeper = SnapshotKeeper(
             bandit.name,
             self._loader,
             kept,
-            meter=self._meter,
+            meter=meter,
             poll_s=poll_s,
-            warm=weakref.WeakMethod(self._exercise),
+            warm=weakref.WeakMethod(self._answers.warm),
         )
         weakref.finalize(self, self._keeper.stop, 0.0).atexit = False
 
@@ -191,8 +190,7 @@ class Recommender:
         await self.aclose()
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "ready" if self._ready else "not ready"
-        return f"Recommender({self._bandit.name!r}, {state}, {len(self._loader.rungs)} segments)"
+        return repr(self._answers)
 
     @property
     def ready(self) -> bool:
@@ -200,7 +198,7 @@ class Recommender:
 
         Once true, an outage of the store does not change it.
         """
-        return self._ready and not self._closed
+        return self._answers.ready and not self._answers.closed
 
     @property
     def rejected(self) -> Mapping[str, str]:
@@ -236,8 +234,7 @@ class Recommender:
             `default`, `recommend` works all the same.
         """
         timeout_s = check_seconds("timeout_s", timeout_s)
-        if self._closed:
-            raise self._is_closed()
+        self._answers.check_open()
         self._keeper.begin(timeout_s)
         if not self.ready and not self._default:
             reasons = "".join(f"; {path!r}: {why}" for path, why in self._loader.rejected.items())
@@ -278,7 +275,7 @@ class Recommender:
             timeout_s = check_seconds("timeout_s", timeout_s)
         changed = self._keeper.look(timeout_s)
         if changed is None:
-            raise self._is_closed()
+            raise self._answers.closed_error()
         return changed
 
     def recommend(
@@ -287,7 +284,7 @@ class Recommender:
         k: int = 10,
         *,
         user: str | None = None,
-        exclude: Iterable[str] = _NO_EXCLUSIONS,
+        exclude: Iterable[str] = NO_EXCLUSIONS,
         now: float | None = None,
     ) -> Recommendation:
         """Return up to k arms for one request, from local memory.
@@ -319,36 +316,7 @@ class Recommender:
         NotReadyError
             Nothing was ever loaded and there is no `default`, or this recommender is closed.
         """
-        meter = self._meter
-        if meter is None:
-            return self._answer(segment, k, user, exclude, now)
-        started = time.perf_counter()
-        try:
-            answer = self._answer(segment, k, user, exclude, now)
-        except Exception as error:
-            meter.raised(error)
-            raise
-        meter.answered(self._loader.rungs, segment, now, answer, time.perf_counter() - started)
-        return answer
-
-    def _answer(
-        self,
-        segment: str,
-        k: int,
-        user: str | None,
-        exclude: Iterable[str],
-        now: float | None,
-    ) -> Recommendation:
-        if k.__class__ is not int or not 0 < k < _COMMON_K:
-            k = check_k(k)
-        excluded = NOTHING if exclude is _NO_EXCLUSIONS else check_excluded(exclude)
-        moment = moment_of(now)
-        if user is not None and (user.__class__ is not str or not user):
-            user = check_user(user)
-        if not self._ready:
-            self._check_answerable()
-        seen = None if user is None or self._seen is None else self._seen.look_up(user, moment)
-        return self._chooser.choose(self._loader.rungs, segment, k, user, excluded, moment, seen)
+        return self._answer(segment, k, user, exclude, now)
 
     async def recommend_async(
         self,
@@ -356,23 +324,11 @@ class Recommender:
         k: int = 10,
         *,
         user: str | None = None,
-        exclude: Iterable[str] = _NO_EXCLUSIONS,
+        exclude: Iterable[str] = NO_EXCLUSIONS,
         now: float | None = None,
     ) -> Recommendation:
         """Do what `recommend` does without blocking the event loop; the same arguments."""
-        if user is None or self._seen is None:  # no network
-            return self.recommend(segment, k, user=user, exclude=exclude, now=now)
-        started = time.perf_counter()
-        with _told_of_errors(self._meter):
-            k, excluded, user = check_k(k), check_excluded(exclude), check_user(user)
-            moment, rungs = moment_of(now), self._loader.rungs
-            if not self._ready:
-                self._check_answerable()
-            seen = await self._seen.look_up_async(user, moment)
-            answer = self._chooser.choose(rungs, segment, k, user, excluded, moment, seen)
-        if self._meter is not None:
-            self._meter.answered(rungs, segment, now, answer, time.perf_counter() - started)
-        return answer
+        return await self._answers.one_async(segment, k, user, exclude, now)
 
     def recommend_many(
         self,
@@ -410,32 +366,7 @@ class Recommender:
         InvalidTypeError, InvalidValueError, NotReadyError
             As for `recommend`; also if lengths differ.
         """
-        started = time.perf_counter()
-        with _told_of_errors(self._meter):
-            people = check_users(users)
-            groups = check_segments_of_many(segments, len(people))
-            answers = self._answer_many(groups, people, k, exclude, now)
-        if self._meter is not None:
-            seconds = time.perf_counter() - started
-            asked = {place: path for path, places in groups.items() for place in places}
-            paths = [asked[place] for place in range(len(people))]
-            self._meter.answered_many(self._loader.rungs, paths, now, answers.origins, seconds)
-        return answers
-
-    def _answer_many(
-        self,
-        groups: Mapping[str, list[int]],
-        users: list[str | None],
-        k: int,
-        exclude: Iterable[str] | Iterable[Iterable[str] | None] | None,
-        now: float | None,
-    ) -> Recommendations:
-        k, excluded = check_k(k), check_excluded_of_many(exclude, len(users))
-        moment, rungs = moment_of(now), self._loader.rungs
-        if not self._ready:
-            self._check_answerable()
-        seen = None if self._seen is None else self._seen.look_up_many(users, moment)
-        return self._chooser.choose_many(rungs, groups, k, users, excluded, moment, seen)
+        return self._answers.many(segments, users, k, exclude, now)
 
     def mark_seen(self, user: str, arms: Iterable[str], *, now: float | None = None) -> bool:
         """Note that a user was shown arms, for `caps`. Takes 20 ms at most.
@@ -482,8 +413,7 @@ class Recommender:
         return None if self._seen is None else self._seen.stats
 
     def _marking(self) -> SeenItems:
-        if self._closed:
-            raise self._is_closed()
+        self._answers.check_open()
         if self._seen is None:
             raise InvalidValueError(
                 describe("caps", (), "nothing is marked without: caps=[FrequencyCap()]")
@@ -497,51 +427,14 @@ class Recommender:
         the store's timeout, and changes nothing any more. With `caps`, marks that wait are tried
         once more, for another second.
         """
-        self._closed = True
-        self._ready = False
+        self._answers.close()
         self._keeper.end()
         if self._seen is not None:
             self._seen.close()
 
     async def aclose(self) -> None:
-        """Do what `close` does without blocking the event loop."""
-        with ThreadPoolExecutor(1) as aside:
-            await asyncio.get_running_loop().run_in_executor(aside, self.close)
-
-    def _is_closed(self) -> NotReadyError:
-        return NotReadyError(describe("recommender", self, "it is closed: make another"))
-
-    def _check_answerable(self) -> None:
-        if self._closed:
-            raise self._is_closed()
-        if not self._default and not any(rung.servable for rung in self._loader.rungs.values()):
-            raise NotReadyError(
-                describe("recommender", self, "call warm_up() first, or give it a default")
-            )
-
-    def _exercise(self, *, store_answers: bool) -> bool:
-        """Pay what only a first call costs; tell whether there is a snapshot to answer from.
-
-        A store that does not answer is not asked: that could take its whole timeout.
-        """
-        if self._seen is not None:
-            self._seen.prepare(self._loader.rungs)
-        if not self._ready and not self._closed:
-            if self._seen is not None and store_answers:
-                self._seen.warm_up()
-            for rung in self._loader.rungs.values():
-                if rung.servable:
-                    exercise(rung)
-                    # Not as a service asks: metrics are told of its requests.
-                    self._answer(rung.segment, 1, "warm-up", ["warm-up"], None)
-                    self._answer_many({rung.segment: [0, 1]}, ["warm-up", None], 1, None, None)
-                    self._ready = not self._closed
-                    break
-        return self._ready
-
-
-def _told_of_errors(meter: ServingMeter | None) -> AbstractContextManager[None]:
-    return nullcontext() if meter is None else meter.told_of_errors()
+        """Do what `close` does without blocking the event loop; it ends also when cancelled."""
+        await run_aside(self.close, f"banditcore-close-{self._bandit.name}")
 
 
 def _check_bandit(bandit: PublishedBandit) -> PublishedBandit:

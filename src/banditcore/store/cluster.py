@@ -17,20 +17,33 @@ from redis.cluster import PRIMARY, ClusterNode, get_node_name
 from redis.crc import key_slot
 
 from banditcore.errors import StoreUnavailableError
+from banditcore.store.deadline_socket import set_deadlines
 from banditcore.store.retrying import Patience
 from banditcore.store.translation import translating
 from banditcore.store.transport import Answer, Command, Conversation, Failure
 
 if TYPE_CHECKING:
+    from redis.connection import AbstractConnection
+
     from banditcore.store.url import StoreAddress
 
-__all__ = ["ClusterTransport"]
+__all__ = ["BoundedCluster", "ClusterTransport"]
 
 _HOPS_AT_ONCE = 3
 """Rounds of redirections without a pause; a cluster in order needs two, MOVED and ASK."""
 
 _WAITING = (exceptions.TryAgainError, exceptions.ClusterDownError)
 """What a server says that does not serve a slot just now. (The second is also "MASTERDOWN".)"""
+
+
+class BoundedCluster(redis.RedisCluster):
+    """A client that gives up slow connections, also those that it asks for the map."""
+
+    def on_connect(self, connection: AbstractConnection) -> None:
+        """Log in on a connection that was just made."""
+        # Not as the caller's function: that is called when everything has been read already.
+        set_deadlines(connection)
+        super().on_connect(connection)  # type: ignore[no-untyped-call]
 
 
 class ClusterTransport:

@@ -21,7 +21,8 @@ from banditcore.errors import (
     describe,
 )
 from banditcore.store import fitness
-from banditcore.store.cluster import ClusterTransport
+from banditcore.store.cluster import BoundedCluster, ClusterTransport
+from banditcore.store.deadline_socket import bound_exchanges
 from banditcore.store.deferred import DeferredTransport
 from banditcore.store.embedded import EmbeddedServer
 from banditcore.store.embedded_connection import EmbeddedConnection
@@ -193,7 +194,8 @@ def connect(url: str | None = None, *, timeout_s: float = 5.0, at_once: bool = T
         else ``embedded://``, a server of our own in the default data directory.
     timeout_s : float
         > 0, in seconds. The longest to wait for the server to come up and load its data, and
-        afterwards for any one reply.
+        afterwards for the replies to what is sent at once; that may take a second more for each
+        64 KiB, and a connection that is slower is given up.
     at_once : bool
         False leaves what is said here to the first use, and to each one after it until one
         succeeds: a service can start while the store is away. An embedded server is started at
@@ -206,8 +208,8 @@ def connect(url: str | None = None, *, timeout_s: float = 5.0, at_once: bool = T
 
     Raises
     ------
-    InvalidValueError
-        The address or the timeout cannot be used.
+    InvalidValueError, InvalidTypeError
+        The address or another argument cannot be used.
     StoreUnavailableError
         Nothing answers there in time, or it is still loading its data; of a cluster, no primary.
     StoreUnfitError
@@ -220,8 +222,12 @@ def connect(url: str | None = None, *, timeout_s: float = 5.0, at_once: bool = T
     `Store.server_time` needs TIME. Of a cluster one primary must answer; every primary that does is
     checked, and each that comes later before it is written to.
     """
-    if not (isinstance(timeout_s, int | float) and 0 < timeout_s <= 1e9):
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float):
+        raise InvalidTypeError(describe("timeout_s", timeout_s, "give seconds, a number"))
+    if not 0 < timeout_s <= 1e9:
         raise InvalidValueError(describe("timeout_s", timeout_s, "give seconds, > 0, at most 1e9"))
+    if not isinstance(at_once, bool):
+        raise InvalidTypeError(describe("at_once", at_once, "True or False"))
     given = os.environ.get(URL_VARIABLE) if url is None else url
     address = StoreAddress.parse("embedded://" if given is None else given)
 
@@ -302,6 +308,7 @@ def _settings(address: StoreAddress, timeout_s: float) -> dict[str, Any]:
         settings |= {"username": address.username, "password": address.password}
     if not address.is_cluster:
         settings |= {"db": address.db, "health_check_interval": 0}
+        settings["redis_connect_func"] = bound_exchanges  # a `BoundedCluster` has its own
     return settings
 
 
@@ -322,7 +329,7 @@ def _client(
 
 
 def _cluster_client(address: StoreAddress, settings: dict[str, Any]) -> redis.RedisCluster:
-    return redis.RedisCluster(
+    return BoundedCluster(
         startup_nodes=[ClusterNode(host, port) for host, port in address.nodes],
         ssl=address.uses_tls,
         require_full_coverage=False,  # slots that nobody serves concern those who need them

@@ -12,10 +12,18 @@ from banditcore.store import keys, library, stream_library
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
 
-__all__ = ["DEFAULT_TTL_S", "Lease", "bandit_lease", "partition_lease"]
+__all__ = ["DEFAULT_TTL_S", "Lease", "bandit_lease", "check_ttl", "partition_lease"]
 
 DEFAULT_TTL_S = 15.0
 """How long a lease lasts without being renewed, in seconds."""
+
+
+def check_ttl(name: str, ttl_s: float) -> None:
+    """Raise for what is no time that a lease may last; `name` is what the caller calls it."""
+    if isinstance(ttl_s, bool) or not isinstance(ttl_s, int | float):
+        raise InvalidTypeError(describe(name, ttl_s, "seconds, 0.001 to 86,400"))
+    if not 0.001 <= ttl_s <= 86_400:
+        raise InvalidValueError(describe(name, ttl_s, "seconds, 0.001 to 86,400"))
 
 
 class Lease:
@@ -37,10 +45,7 @@ class Lease:
     """
 
     def __init__(self, store: Store, key: str, *, name: str, ttl_s: float = DEFAULT_TTL_S) -> None:
-        if isinstance(ttl_s, bool) or not isinstance(ttl_s, int | float):
-            raise InvalidTypeError(describe("ttl_s", ttl_s, "seconds, 0.001 to 86,400"))
-        if not 0.001 <= ttl_s <= 86_400:
-            raise InvalidValueError(describe("ttl_s", ttl_s, "seconds, 0.001 to 86,400"))
+        check_ttl("ttl_s", ttl_s)
         self.name = name
         self.ttl_s = ttl_s
         self._store = store

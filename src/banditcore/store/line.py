@@ -14,6 +14,7 @@ import ssl
 import time
 from typing import TYPE_CHECKING
 
+from banditcore.store.deadline_socket import bare
 from banditcore.store.resp import Replies, Reply
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ class Line:
     def __init__(self, connection: AbstractConnection) -> None:
         # redis-py connects, speaks TLS and logs in; from then on the socket is ours. What is left
         # of its connection must not close it: after a fork the socket is the parent's too.
-        self._socket: socket.socket = connection._sock  # type: ignore[assignment]  # it is connected
-        vars(connection)["_sock"] = None
+        self._socket = bare(connection)
         # Not select(): it refuses descriptors above 1,023.
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)

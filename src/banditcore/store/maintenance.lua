@@ -128,12 +128,13 @@ local function forget_segment(keys, args)
   return { 'OK' }
 end
 
--- begin_import(keys: settings, segments; args: token, paths)
+-- begin_import(keys: settings, segments; args: token, paths, bandit)
 --   -> {OK, left} | {EXISTS} | {CORRUPT, field} | {INVALID, why}
 -- Closes a bandit without segments, or one whose import has not ended, to all but the import that
 -- knows the token: its settings are no numbers, so nobody else can make a segment. `paths` is the
--- packed list of the segments it will write, kept as field s, by which `forget` finds them. `left` are
--- those that imports which have not ended may have written besides.
+-- packed list of the segments it will write, kept as field s, by which `forget` finds them; `bandit` its
+-- name, kept as field b, by which `verify` does, as no index has it yet. `left` are the segments that
+-- imports which have not ended may have written besides.
 local function begin_import(keys, args)
   local unfinished = redis.call('HGET', keys[1], 'h') == 'importing'
   if redis.call('SCARD', keys[2]) > 0 and not unfinished then
@@ -155,7 +156,7 @@ local function begin_import(keys, args)
   end
   left = table.concat(left)
   redis.call('UNLINK', keys[1])
-  redis.call('HSET', keys[1], 'h', 'importing', 'w', args[1], 's', args[2] .. left)
+  redis.call('HSET', keys[1], 'h', 'importing', 'w', args[1], 's', args[2] .. left, 'b', args[3])
   return { 'OK', left }
 end
 

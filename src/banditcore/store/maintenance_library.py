@@ -43,9 +43,9 @@ def forget_segment(keys: SegmentKeys, *, keep_marks: bool) -> Call:
     return Call("forget_segment", keys, (int(keep_marks),), file=FILE)
 
 
-def begin_import(keys: BanditKeys, *, token: bytes, paths: bytes) -> Call:
+def begin_import(keys: BanditKeys, *, token: bytes, paths: bytes, bandit: bytes) -> Call:
     """Close a bandit without segments to all but one import; see `library.packed`."""
-    return Call("begin_import", (keys.settings, keys.segments), (token, paths), file=FILE)
+    return Call("begin_import", (keys.settings, keys.segments), (token, paths, bandit), file=FILE)
 
 
 def end_import(keys: BanditKeys, *, token: bytes, kept: bytes, read: bytes, paths: bytes) -> Call:

@@ -13,6 +13,8 @@ from banditcore.store.url import StoreAddress
 
 __all__ = ["CheckedSentinel"]
 
+_OF_SENTINELS_TOO = {"driver_info", "protocol", "redis_connect_func", "retry"}
+
 
 class CheckedSentinel(Sentinel):
     """Asks sentinels for the primary, and the primary whether it may be used.
@@ -38,7 +40,7 @@ class CheckedSentinel(Sentinel):
         own = {
             name: value
             for name, value in settings.items()
-            if name.startswith(("ssl", "socket_")) or name in {"retry", "protocol", "driver_info"}
+            if name.startswith(("ssl", "socket_")) or name in _OF_SENTINELS_TOO
         }
         for name in ("username", "password"):
             if f"sentinel_{name}" in address.options:

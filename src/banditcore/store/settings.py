@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from banditcore.errors import ConfigurationConflictError, CorruptDataError, describe
-from banditcore.identifiers import check_segment
+from banditcore.identifiers import check_bandit, check_segment
 from banditcore.store import keys, library
 from banditcore.store.transport import Command
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
 
-__all__ = ["Settings", "Wanted", "agree", "load", "pending", "save"]
+__all__ = ["Settings", "Wanted", "agree", "importing", "load", "pending", "save"]
 
 DEFAULT_WINDOW_S = 3600.0
 
@@ -103,6 +103,24 @@ def pending(store: Store, bandit: str) -> list[str]:
         return [check_segment(path.decode()) for path in paths]
     except ValueError as error:
         raise damaged from error
+
+
+def importing(store: Store, key: bytes) -> str | None:
+    """Return the bandit whose settings a key holds, if an import of it has begun; no index has it.
+
+    Parameters
+    ----------
+    key : bytes
+        Of a hash.
+    """
+    [half_life, name] = store.replies([Command(key, ("HMGET", key, "h", "b"))])[0]
+    if half_life != _IMPORTING or name is None:
+        return None
+    try:
+        bandit = check_bandit(name.decode())
+    except ValueError:
+        return None
+    return bandit if keys.of_bandit(bandit).settings.encode() == key else None
 
 
 def agree(store: Store, bandit: str, wanted: Wanted, *, insist: bool = True) -> Settings:
