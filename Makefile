@@ -29,16 +29,16 @@ benchmarks: $(VENV)/.checkable  ## sampling, counting and serving, each beside i
 
 EVENTS ?= 500000
 stream-speed: $(VENV)/.installed  ## events a second through streams into counts, beside increments: EVENTS=500000
-	@$(BIN)/python scripts/stream_speed.py --events $(EVENTS)
+	@$(BIN)/python scripts/measuring/stream_speed.py --events $(EVENTS)
 
 RESULTS ?= $(shell date -u +%Y-%m)-$(shell uname -m)-$(shell nproc)-cores
 
 results: $(VENV)/.measurable  ## measures beside all peers (ten minutes), and writes docs/benchmarks.md
 	@$(BIN)/banditcore bench --out "benchmarks/results/$(RESULTS).json"
-	@$(BIN)/python scripts/benchmark_tables.py "benchmarks/results/$(RESULTS).json" > docs/benchmarks.md
+	@$(BIN)/python scripts/measuring/benchmark_tables.py "benchmarks/results/$(RESULTS).json" > docs/benchmarks.md
 
 exactness: $(VENV)/.checkable  ## 20 million decisions against the quadrature, for many posteriors (some minutes)
-	@$(BIN)/python scripts/exactness.py
+	@$(BIN)/python scripts/core/exactness.py
 
 test: $(VENV)/.checkable  ## the tests, without those marked slow
 	@$(BIN)/python -m pytest
@@ -69,22 +69,22 @@ statemachine: $(VENV)/.checkable  ## clients and faults at random against an exa
 	  $(BIN)/python -m pytest -m slow tests/faults/test_state_machine.py
 
 chaos: $(VENV)/.checkable  ## kills processes and the server, then accounts for every event: MINUTES=10 SEED=... STREAMS=1 CLUSTER=1
-	@$(BIN)/python scripts/chaos.py --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) \
+	@$(BIN)/python scripts/faults/chaos.py --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(STREAMS),--streams) $(if $(CLUSTER),--cluster)
 
 RATE ?= 1000
 SECONDS ?= 20
 load: $(VENV)/.checkable  ## serves under load while faults strike, and checks every answer: SECONDS=20 RATE=1000 SEED=... (ten minutes)
-	@$(BIN)/python scripts/load.py --starts --seconds $(SECONDS) --rate $(RATE) $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python scripts/faults/load.py --starts --seconds $(SECONDS) --rate $(RATE) $(if $(SEED),--seed $(SEED))
 
 soak: $(VENV)/.checkable  ## load, publishers, ingestion, random faults: nothing grows or is left: MINUTES=30 SEED=... CSV=...
-	@$(BIN)/python scripts/soak.py --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED)) $(if $(CSV),--csv $(CSV))
+	@$(BIN)/python scripts/faults/soak.py --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED)) $(if $(CSV),--csv $(CSV))
 
 sanitize: $(VENV)/.checkable  ## the compiled core under AddressSanitizer and UBSan (some minutes)
-	@PYTHON="$(abspath $(BIN))/python" scripts/sanitize.sh
+	@PYTHON="$(abspath $(BIN))/python" scripts/core/sanitize.sh
 
 neon:  ## the NEON kernels' bits, by cross compiler and emulation
-	@scripts/check_neon.sh
+	@scripts/core/check_neon.sh
 
 $(VENV)/.measurable: $(VENV)/.installed
 	@$(PIP) install --editable '.[embedded,bench]'

@@ -14,7 +14,7 @@ import banditcore as bc
 from banditcore.events import EventColumns
 from banditcore.grouping import by_segment
 from banditcore.store import keys
-from banditcore.store.updates import OrderedUpdate
+from banditcore.store.counts.updates import OrderedUpdate
 
 IN = keys.of_segment("bench", "IN")
 MARK = keys.mark_field("log", "0")

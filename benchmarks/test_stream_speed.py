@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import banditcore as bc
-from banditcore.ingest_worker import IngestWorker
-from banditcore.sources.redis_stream import RedisStreamSource
+from banditcore.ingest import IngestWorker
+from banditcore.ingest.sources.redis_stream import RedisStreamSource
 
 EVENTS, SEGMENTS, ARMS = 500_000, 100, 1_000
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from banditcore.store.connect import Store
-from banditcore.store.transport import Answer, Command
+from banditcore.store.servers.transport import Answer, Command
 
 
 def confirmed(store: Store, keys: Sequence[str], write: Callable[[], None]) -> list[bool]:

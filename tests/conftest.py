@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from banditcore.store._data_directory import is_locked
 from banditcore.store.connect import Store, connect
+from banditcore.store.embedded.data_directory import is_locked
 from clusters import Cluster, running_cluster
 from sentinels import Watched, watched_servers
 from servers import RunningServer, binaries, running_server, wait_until

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import redis
 
-from banditcore.store._data_directory import is_locked
-from banditcore.store.embedded import EmbeddedServer
+from banditcore.store.embedded.data_directory import is_locked
+from banditcore.store.embedded.server import EmbeddedServer
 from servers import wait_until
 
 # A process that uses a directory: says the server's id, adds one, obeys one word from its input.
 USER = """
 import os, sys
 import redis
-from banditcore.store.embedded import EmbeddedServer
+from banditcore.store.embedded.server import EmbeddedServer
 use = EmbeddedServer.open(sys.argv[1], timeout_s=20)
 client = redis.Redis(unix_socket_path=str(use.socket_path))
 print(client.info("server")["run_id"], client.incr("n"), flush=True)

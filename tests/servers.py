@@ -14,7 +14,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from banditcore.store._binary import wheel_binary
+from banditcore.store.embedded.binary import wheel_binary
 
 START_S = 20.0
 

@@ -14,9 +14,10 @@ from banditcore.bandit import Bandit
 from banditcore.errors import StoreError, StoreUnavailableError
 from banditcore.event_format import encode_events
 from banditcore.events import EventColumns
-from banditcore.ingest_worker import IngestWorker
-from banditcore.store import keys, partitions, streams
+from banditcore.ingest import IngestWorker
+from banditcore.store import keys
 from banditcore.store.connect import Store, connect
+from banditcore.store.event_streams import partitions, streams
 from bandits import table
 from servers import RunningServer, wait_until
 

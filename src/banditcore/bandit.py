@@ -27,12 +27,12 @@ from banditcore.recording import Applied, Batch
 from banditcore.refresh import RefreshReport, refresh
 from banditcore.refresh.drawing import Executors
 from banditcore.segments import is_within, lineage
-from banditcore.store import index, settings
 from banditcore.store.connect import Store
-from banditcore.store.reading import SegmentReader
-from banditcore.store.settings import Settings, Wanted
-from banditcore.store.statistics import Statistics
-from banditcore.store.version import SegmentVersion
+from banditcore.store.counts import index, settings
+from banditcore.store.counts.reading import SegmentReader
+from banditcore.store.counts.settings import Settings, Wanted
+from banditcore.store.counts.statistics import Statistics
+from banditcore.store.counts.version import SegmentVersion
 
 __all__ = ["Bandit"]
 

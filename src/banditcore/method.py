@@ -18,7 +18,7 @@ to lay out, instead of 20 us."""
 _MIN_ARMS = 64  # a race of fewer draws them all
 _MAX_ARMS = 1 << 20  # tables of some hundreds of megabytes
 
-# Microseconds, from `python scripts/measure_crossover.py`; docs/sampling.md has the measurement.
+# Microseconds, by `python scripts/measuring/measure_crossover.py`; see docs/sampling.md.
 _ROW = 0.3  # a decision that draws every arm,
 _DRAW = 0.005  # for each arm of it
 _RACE = 0.3  # a decision from tables

@@ -12,9 +12,9 @@ from banditcore.errors import InvalidValueError, describe
 from banditcore.events import EventColumns
 from banditcore.grouping import SegmentEvents, by_segment
 from banditcore.identifiers import check_id
+from banditcore.store.counts.statistics import Statistics
+from banditcore.store.counts.updates import BatchUpdate, UniqueUpdate, Update
 from banditcore.store.keys import batch_digest, event_digest
-from banditcore.store.statistics import Statistics
-from banditcore.store.updates import BatchUpdate, UniqueUpdate, Update
 
 __all__ = ["Applied", "Batch"]
 

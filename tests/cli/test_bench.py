@@ -25,7 +25,7 @@ from banditcore.cli import main
 from banditcore.propensity import rank_probabilities
 from banditcore.sampling import sample_beta, thompson_topk
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+SCRIPTS = Path(__file__).parents[2] / "scripts" / "measuring"
 
 
 def bench(capsys, *arguments):

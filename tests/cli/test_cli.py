@@ -17,7 +17,7 @@ from banditcore.bandit import Bandit
 from banditcore.cli import main
 from banditcore.cli.arguments import duration
 from banditcore.cli.output import age, span
-from banditcore.store import index
+from banditcore.store.counts import index
 from terminals import on_a_terminal, spawn
 
 T0 = 1_600_000_000

@@ -10,13 +10,14 @@ import pytest
 
 from banditcore.bandit import Bandit
 from banditcore.cli import main
+from banditcore.emitting.replaying import Replayed, replay, times_of
 from banditcore.event_format import encode_events
 from banditcore.events import EventColumns
-from banditcore.ingest_worker import IngestWorker
-from banditcore.replaying import Replayed, replay, times_of
-from banditcore.sources.redis_stream import RedisStreamSource
-from banditcore.store import dead_letters, keys, streams
-from banditcore.store.partitions import partition_of
+from banditcore.ingest import IngestWorker
+from banditcore.ingest.sources.redis_stream import RedisStreamSource
+from banditcore.store import keys
+from banditcore.store.event_streams import dead_letters, streams
+from banditcore.store.event_streams.partitions import partition_of
 from streamed import T0, Producer, packed, rows, stored, sums
 
 

@@ -13,11 +13,12 @@ import pytest
 from banditcore.bandit import Bandit
 from banditcore.cli import main
 from banditcore.cli.live_state import LiveReader
+from banditcore.ingest.sources.redis_stream import RedisStreamSource
 from banditcore.slate_format import decode_header, encode, encode_header, restamped
 from banditcore.slates import SlateBank, Snapshot
-from banditcore.sources.redis_stream import RedisStreamSource
-from banditcore.store import keys, monitoring, presence
+from banditcore.store import keys, monitoring
 from banditcore.store.connect import connect
+from banditcore.store.event_streams import presence
 from banditcore.store.leases import bandit_lease, partition_lease
 from banditcore.store.publish import publish
 from bandits import everything

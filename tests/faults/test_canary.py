@@ -21,14 +21,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 import banditcore as bc
 from banditcore.cli import main
 from banditcore.cli.live_state import LiveReader
-from banditcore.ingest_metering import IngestMeter
-from banditcore.ingest_report import WorkerReport
-from banditcore.ingest_worker import IngestWorker
+from banditcore.emitting.replaying import replay
+from banditcore.ingest import IngestWorker, WorkerReport
+from banditcore.ingest.metering import IngestMeter
+from banditcore.ingest.sources.redis_group import RedisGroupSource
+from banditcore.ingest.sources.redis_stream import RedisStreamSource
 from banditcore.prometheus import PrometheusMetrics
-from banditcore.refresh_metering import RefreshMeter
-from banditcore.replaying import replay
-from banditcore.sources.redis_group import RedisGroupSource
-from banditcore.sources.redis_stream import RedisStreamSource
+from banditcore.refresh.metering import RefreshMeter
 from banditcore.store import leases
 from refusals import CANARY
 from servers import running_server, wait_until

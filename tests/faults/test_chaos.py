@@ -12,7 +12,7 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "chaos.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "faults" / "chaos.py"
 
 
 @pytest.mark.parametrize("world", [[], ["--cluster"]], ids=["one server", "cluster"])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "load.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "faults" / "load.py"
 SMALL = ("--rate", "300", "--threads", "2", "--arms", "200", "--seed", "11", "--untimed")
 QUICK = ("--max-age", "1", "--poll", "0.1", "--every", "0.3")
 

@@ -13,8 +13,9 @@ from banditcore.bandit import Bandit
 from banditcore.errors import PartlyAppliedError, StoreError
 from banditcore.posterior import Prior
 from banditcore.slate_format import decode
-from banditcore.store import checkpoints, keys, publish
+from banditcore.store import keys, publish
 from banditcore.store.connect import connect
+from banditcore.store.counts import checkpoints
 from bandits import Clock, table
 from faults.logfile import LogFile
 from faults.model import WINDOW, BanditModel, SegmentModel, Table

@@ -28,19 +28,18 @@ from banditcore import (
     NotAcknowledgedError,
     Store,
     StoreError,
-    appending,
     connect,
-    outbox,
 )
-from banditcore.appending import Appender, Sent
+from banditcore.emitting import appending, outbox
+from banditcore.emitting.appending import Appender, Sent
 from banditcore.event_format import MAX_EVENTS, decode_events
 from banditcore.events import EventColumns
-from banditcore.ingest_worker import IngestWorker
+from banditcore.ingest import IngestWorker
+from banditcore.ingest.sources.redis_stream import RedisStreamSource
 from banditcore.maintenance.forget import forget_bandit
-from banditcore.sources.redis_stream import RedisStreamSource
-from banditcore.store import partitions
-from banditcore.store.stream_reading import StreamReader
-from banditcore.store.streams import START, advance, states, trim
+from banditcore.store.event_streams import partitions
+from banditcore.store.event_streams.stream_reading import StreamReader
+from banditcore.store.event_streams.streams import START, advance, states, trim
 from proxy import proxy_before
 from servers import RunningServer, running_server, wait_until
 
@@ -428,7 +427,8 @@ def test_a_child_has_a_buffer_of_its_own(store):
 
 SCRIPT = """
 import sys
-from banditcore import Bandit, connect, emitting
+from banditcore import Bandit, connect
+from banditcore.emitting import emitter as emitting
 emitting._EXIT_S = 0.3
 store = connect(sys.argv[1], timeout_s=0.2)
 bandit = Bandit("home", store)

@@ -11,11 +11,11 @@ import redis
 from redis.crc import key_slot
 
 from banditcore.bandit import Bandit
-from banditcore.ingest_report import WorkerReport
-from banditcore.ingest_worker import IngestWorker
-from banditcore.sources.redis_stream import RedisStreamSource
-from banditcore.store import keys, partitions
+from banditcore.ingest import IngestWorker, WorkerReport
+from banditcore.ingest.sources.redis_stream import RedisStreamSource
+from banditcore.store import keys
 from banditcore.store.connect import connect
+from banditcore.store.event_streams import partitions
 from clusters import Cluster, Node, running_cluster
 from sentinels import Watched, watched_servers
 from servers import binaries, wait_until

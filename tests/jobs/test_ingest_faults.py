@@ -14,8 +14,9 @@ from banditcore.bandit import Bandit
 from banditcore.errors import ConfigurationConflictError, InvalidValueError, StoreError
 from banditcore.ingest import IngestReport, ingest_log
 from banditcore.logs import ColumnMap, EventLog
-from banditcore.store import checkpoints, keys
+from banditcore.store import keys
 from banditcore.store.connect import Store
+from banditcore.store.counts import checkpoints
 from bandits import ingest_together, table
 
 N = 36
@@ -50,7 +51,7 @@ def stopping_before_the_checkpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[
         save(store, bandit, source, checkpoint)
 
     with monkeypatch.context() as patch:
-        patch.setattr("banditcore.ingest.checkpoints.save", stop)
+        patch.setattr("banditcore.ingest.log_job.checkpoints.save", stop)
         yield
 
 

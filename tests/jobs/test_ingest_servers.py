@@ -11,8 +11,9 @@ from banditcore.bandit import Bandit
 from banditcore.errors import LostWritesError, StoreError
 from banditcore.ingest import IngestReport, ingest_log
 from banditcore.logs import EventLog
-from banditcore.store import checkpoints, keys
+from banditcore.store import keys
 from banditcore.store.connect import Store, connect
+from banditcore.store.counts import checkpoints
 from bandits import table
 from faults.server import MortalServer
 

@@ -11,11 +11,11 @@ import pytest
 
 from banditcore.bandit import Bandit
 from banditcore.errors import InvalidValueError, StoreUnavailableError
-from banditcore.ingest_report import WorkerReport
-from banditcore.ingest_worker import IngestWorker
-from banditcore.sources.redis_stream import RedisStreamSource
-from banditcore.store import dead_letters, keys, stream_checkpoints
+from banditcore.ingest import IngestWorker, WorkerReport
+from banditcore.ingest.sources.redis_stream import RedisStreamSource
+from banditcore.store import keys
 from banditcore.store.connect import Store, connect
+from banditcore.store.event_streams import dead_letters, stream_checkpoints
 from banditcore.store.seals import seal
 from servers import running_server, wait_until
 from streamed import (

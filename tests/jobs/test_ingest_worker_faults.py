@@ -19,11 +19,12 @@ from hypothesis.stateful import (
 
 from banditcore.bandit import Bandit
 from banditcore.errors import StoreUnavailableError
-from banditcore.ingest_worker import IngestWorker
-from banditcore.sources.redis_stream import RedisStreamSource
-from banditcore.store import dead_letters, keys, stream_checkpoints, streams
+from banditcore.ingest import IngestWorker
+from banditcore.ingest.sources.redis_stream import RedisStreamSource
+from banditcore.store import keys
 from banditcore.store.connect import Store, connect
-from banditcore.store.stream_checkpoints import StreamCheckpoint
+from banditcore.store.event_streams import dead_letters, stream_checkpoints, streams
+from banditcore.store.event_streams.stream_checkpoints import StreamCheckpoint
 from proxy import Proxy, proxy_before
 from servers import running_server, wait_until
 from streamed import (
@@ -356,7 +357,7 @@ class Machine(RuleBasedStateMachine):
 def test_two_workers_on_a_store_and_a_line_that_fail_count_each_event_once(
     store, proxy, monkeypatch, claim_every_s
 ):
-    monkeypatch.setattr("banditcore.ingest_worker._CLAIM_EVERY_S", claim_every_s)
+    monkeypatch.setattr("banditcore.ingest.worker._CLAIM_EVERY_S", claim_every_s)
     servers = ["1"]
     monkeypatch.setattr(Store, "identities", lambda _: servers.copy())
     with connect(proxy.url) as unreliable:

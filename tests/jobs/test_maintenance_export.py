@@ -30,10 +30,11 @@ from banditcore.maintenance.forget import forget_bandit
 from banditcore.maintenance.importing import exported_name, import_bandit
 from banditcore.maintenance.verify import verify_store
 from banditcore.recording import Applied
-from banditcore.store import Store, connect, keys, library, maintenance_library
-from banditcore.store.dump import dump, restore
+from banditcore.store import Store, connect, keys
+from banditcore.store.counts.dump import dump, restore
+from banditcore.store.counts.updates import OrderedUpdate
+from banditcore.store.functions import library, maintenance_library
 from banditcore.store.seals import seal, unseal
-from banditcore.store.updates import OrderedUpdate
 from bandits import everything, table
 from servers import running_server
 

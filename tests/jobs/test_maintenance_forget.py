@@ -20,7 +20,8 @@ from banditcore.recording import Applied
 from banditcore.serving import Recommender
 from banditcore.slate_format import decode
 from banditcore.slates import SlateBank, Snapshot
-from banditcore.store import Store, index, keys, publish
+from banditcore.store import Store, keys, publish
+from banditcore.store.counts import index
 from banditcore.store.publish import fetch_one
 from bandits import everything, table
 from published import rows, snapshot

@@ -10,24 +10,18 @@ import pytest
 
 from banditcore.bandit import Bandit
 from banditcore.errors import ConfigurationConflictError, PartlyAppliedError
-from banditcore.ingest_worker import IngestWorker
+from banditcore.ingest import IngestWorker
+from banditcore.ingest.sources.redis_stream import RedisStreamSource
 from banditcore.maintenance.exporting import export_bandit
 from banditcore.maintenance.forget import forget_bandit, forget_segment
 from banditcore.maintenance.importing import import_bandit
 from banditcore.maintenance.verify import verify_store
-from banditcore.sources.redis_stream import RedisStreamSource
-from banditcore.store import (
-    Store,
-    dead_letters,
-    index,
-    keys,
-    leases,
-    library,
-    maintenance_library,
-    streams,
-)
+from banditcore.store import Store, keys, leases
+from banditcore.store.counts import index
+from banditcore.store.event_streams import dead_letters, streams
+from banditcore.store.event_streams.stream_removal import StreamsHeld
+from banditcore.store.functions import library, maintenance_library
 from banditcore.store.seals import seal
-from banditcore.store.stream_removal import StreamsHeld
 from bandits import everything
 from streamed import Producer, packed, rows, stored, sums
 

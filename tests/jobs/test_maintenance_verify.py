@@ -18,9 +18,10 @@ from banditcore.maintenance import verify
 from banditcore.maintenance.strangers import MOST_NAMED
 from banditcore.maintenance.verify import verify_store
 from banditcore.segments import is_within
-from banditcore.store import Store, keys, library, maintenance_library
+from banditcore.store import Store, keys
+from banditcore.store.counts.version import SegmentVersion
+from banditcore.store.functions import library, maintenance_library
 from banditcore.store.seals import seal
-from banditcore.store.version import SegmentVersion
 from bandits import everything
 
 OF_BANDIT = keys.of_bandit("home")

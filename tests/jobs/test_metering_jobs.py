@@ -7,14 +7,13 @@ import pytest
 
 from banditcore.bandit import Bandit
 from banditcore.errors import StoreUnavailableError
-from banditcore.ingest_metering import IngestMeter
-from banditcore.ingest_report import PartitionReport, WorkerReport
-from banditcore.ingest_worker import IngestWorker
+from banditcore.ingest import IngestWorker, PartitionReport, WorkerReport
+from banditcore.ingest.metering import IngestMeter
+from banditcore.ingest.sources.redis_stream import RedisStreamSource
 from banditcore.metrics import BaseMetrics, PartitionState
-from banditcore.refresh_metering import RefreshMeter
+from banditcore.refresh.metering import RefreshMeter
 from banditcore.slate_format import encode
 from banditcore.slates import SlateBank, Snapshot
-from banditcore.sources.redis_stream import RedisStreamSource
 from banditcore.store.connect import connect
 from banditcore.store.publish import publish
 from metered import Told

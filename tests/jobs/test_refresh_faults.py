@@ -15,8 +15,9 @@ from banditcore.posterior import Prior
 from banditcore.posterior_tree import posteriors
 from banditcore.slate_format import decode, encode
 from banditcore.slates import Snapshot
-from banditcore.store import index, keys
+from banditcore.store import keys
 from banditcore.store.connect import Store, connect
+from banditcore.store.counts import index
 from banditcore.store.publish import fetch, publish
 from bandits import die
 

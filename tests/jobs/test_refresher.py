@@ -22,7 +22,7 @@ from banditcore.store import keys
 from banditcore.store.connect import Store
 from banditcore.store.publish import fetch, publish
 from banditcore.store.seals import seal, unseal
-from banditcore.store.transport import Command
+from banditcore.store.servers.transport import Command
 from bandits import NOW, Clock
 
 TREE = ("", "IN", "US", "IN/m", "IN/w")

@@ -11,9 +11,9 @@ from banditcore.bandit import Bandit
 from banditcore.errors import InvalidValueError
 from banditcore.event_format import encode_events
 from banditcore.events import EventColumns
-from banditcore.sources import SourceReject
-from banditcore.sources.redis_stream import RedisStreamSource
-from banditcore.store import dead_letters
+from banditcore.ingest.sources import SourceReject
+from banditcore.ingest.sources.redis_stream import RedisStreamSource
+from banditcore.store.event_streams import dead_letters
 from streamed import T0, Producer, rows
 
 

@@ -16,10 +16,10 @@ import pytest
 
 from banditcore.bandit import Bandit
 from banditcore.errors import InvalidTypeError, InvalidValueError, StoreUnavailableError
-from banditcore.ingest_worker import IngestWorker
-from banditcore.sources.redis_group import RedisGroupSource
-from banditcore.store import dead_letters
+from banditcore.ingest import IngestWorker
+from banditcore.ingest.sources.redis_group import RedisGroupSource
 from banditcore.store.connect import Store, connect
+from banditcore.store.event_streams import dead_letters
 from proxy import proxy_before
 from servers import wait_until
 from streamed import Row, rows, running, stored, sums
@@ -266,8 +266,8 @@ WORKER = textwrap.dedent(
     """
     import datetime as dt, os, signal, sys, threading
     from banditcore.bandit import Bandit
-    from banditcore.ingest_worker import IngestWorker
-    from banditcore.sources.redis_group import RedisGroupSource
+    from banditcore.ingest import IngestWorker
+    from banditcore.ingest.sources.redis_group import RedisGroupSource
     from banditcore.store.connect import connect
 
     left = int(sys.argv[3])

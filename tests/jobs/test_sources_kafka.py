@@ -12,10 +12,11 @@ import pytest
 
 from banditcore.bandit import Bandit
 from banditcore.errors import InvalidValueError, LostWritesError
-from banditcore.ingest_worker import IngestWorker
-from banditcore.sources.kafka import KafkaSource
-from banditcore.store import dead_letters, keys, stream_checkpoints
-from banditcore.store.stream_checkpoints import StreamCheckpoint
+from banditcore.ingest import IngestWorker
+from banditcore.ingest.sources.kafka import KafkaSource
+from banditcore.store import keys
+from banditcore.store.event_streams import dead_letters, stream_checkpoints
+from banditcore.store.event_streams.stream_checkpoints import StreamCheckpoint
 from servers import wait_until
 from streamed import rows, stored, sums
 

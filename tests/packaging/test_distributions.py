@@ -103,7 +103,7 @@ def test_the_sdist_is_the_whole_project(sources: frozenset[str], built: Path) ->
         "cpp/dispatch.cpp",
     ):
         assert f"src/banditcore/{needed}" in shipped
-    assert "src/banditcore/store/library.lua" in shipped
+    assert "src/banditcore/store/functions/library.lua" in shipped
 
 
 def test_the_wheel_has_what_runs_and_no_sources(sources: frozenset[str], built: Path) -> None:
@@ -131,7 +131,7 @@ def test_the_wheel_has_what_runs_and_no_sources(sources: frozenset[str], built: 
 def test_the_wheel_works_on_its_own(installed: Path) -> None:
     code = (
         "import banditcore as bc;"
-        "from banditcore.store.library import library_source;"
+        "from banditcore.store.functions.library import library_source;"
         "print(bc.__file__);"
         "print(bc.__version__);"
         "print(bc.thompson_topk([900.0, 1.0], [1.0, 900.0], 2).tolist());"

@@ -1,6 +1,6 @@
 """The tables of a race: bounds that hold, and the same bits from every instruction set.
 
-``scripts/race_check.cpp`` builds tables and prints places in them; the true rates come from scipy.
+``scripts/core/race_check.cpp`` builds tables and prints places in them; true rates are scipy's.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def program(tmp_path_factory):
     x86 = os.uname().machine == "x86_64"
     sources = [(CPP / f"race_{name}.cpp", []) for name in SOURCES]
     sources += [(CPP / f"race_{name}.cpp", [flag]) for name, flag in OWN_FLAGS.items() if x86]
-    sources.append((ROOT / "scripts/race_check.cpp", []))
+    sources.append((ROOT / "scripts/core/race_check.cpp", []))
     flags = ["-std=c++17", "-O1", "-w", "-ffp-contract=off", "-fno-math-errno", f"-I{CPP}"]
     for source, own in sources:
         target = out / f"{source.stem}.o"

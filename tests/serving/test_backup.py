@@ -21,8 +21,9 @@ from banditcore.serving import Recommender, backup
 from banditcore.serving.backup import Backup
 from banditcore.slate_format import decode, encode
 from banditcore.slates import Snapshot
-from banditcore.store import index, keys
+from banditcore.store import keys
 from banditcore.store.connect import Store, connect
+from banditcore.store.counts import index
 from faults.server import MortalServer
 from published import Home, put, rows, snapshot
 from servers import wait_until

@@ -20,8 +20,9 @@ from banditcore.errors import (
 )
 from banditcore.events import Event
 from banditcore.serving import FrequencyCap, Recommender
-from banditcore.store import index, keys
+from banditcore.store import keys
 from banditcore.store.connect import Store, connect
+from banditcore.store.counts import index
 from faults.server import MortalServer
 from published import Home, fill, put, snapshot
 from refusals import CANARY, assert_no_canary, refused

@@ -17,10 +17,10 @@ import httpx
 import pytest
 
 from banditcore.bandit import Bandit
-from banditcore.ingest_worker import IngestWorker
-from banditcore.sources.redis_stream import RedisStreamSource
-from banditcore.store import partitions
+from banditcore.ingest import IngestWorker
+from banditcore.ingest.sources.redis_stream import RedisStreamSource
 from banditcore.store.connect import connect
+from banditcore.store.event_streams import partitions
 from faults.server import MortalServer
 from servers import wait_until
 from streamed import running, stored

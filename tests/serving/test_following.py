@@ -18,8 +18,9 @@ from banditcore.serving import Recommender, blobs
 from banditcore.serving.rung import Rung
 from banditcore.slate_format import decode_header, encode, encode_header, restamped
 from banditcore.slates import Snapshot
-from banditcore.store import index, keys
+from banditcore.store import keys
 from banditcore.store.connect import Store, connect
+from banditcore.store.counts import index
 from clusters import Cluster
 from conftest import _Fleet
 from published import NOW, Home, put, rows, snapshot, warm

@@ -22,7 +22,7 @@ from banditcore.serving.seen_memory import SeenMemory
 from banditcore.serving.unsent_marks import Fate, UnsentMarks
 from banditcore.store import keys
 from banditcore.store.connect import Store
-from banditcore.store.resp import packed
+from banditcore.store.deadlines.resp import packed
 from banditcore.store.seen_record import (
     LONGEST_BYTES,
     MOST_EXPOSURES,
@@ -30,7 +30,7 @@ from banditcore.store.seen_record import (
     decode,
     exposure,
 )
-from banditcore.store.transport import Command
+from banditcore.store.servers.transport import Command
 from model_of_caps import CapModel
 from published import NOW, Home, snapshot, warm
 from servers import wait_until

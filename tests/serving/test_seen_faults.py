@@ -11,10 +11,11 @@ from redis.crc import key_slot
 
 from banditcore.serving import FrequencyCap, Recommendation, Recommender
 from banditcore.serving.seen import SeenItems
-from banditcore.store import keys, library, seen_library
-from banditcore.store.breaker import FAILURES
+from banditcore.store import keys
 from banditcore.store.connect import Store, connect
-from banditcore.store.transport import Command
+from banditcore.store.deadlines.breaker import FAILURES
+from banditcore.store.functions import library, seen_library
+from banditcore.store.servers.transport import Command
 from clusters import running_cluster
 from proxy import Proxy, proxy_before
 from published import NOW, capped, snapshot

@@ -14,9 +14,11 @@ from redis.crc import key_slot
 from banditcore import Recommender
 from banditcore.bandit import Bandit
 from banditcore.errors import StoreUnavailableError, StoreUnfitError
-from banditcore.store import Store, connect, index, keys, library
-from banditcore.store.transport import Command, Failure
-from banditcore.store.version import SegmentVersion
+from banditcore.store import Store, connect, keys
+from banditcore.store.counts import index
+from banditcore.store.counts.version import SegmentVersion
+from banditcore.store.functions import library
+from banditcore.store.servers.transport import Command, Failure
 from bandits import table
 from clusters import Cluster, Node, running_cluster
 from refusals import CANARY, refused

@@ -9,7 +9,7 @@ import pytest
 
 from banditcore.errors import StoreUnavailableError, StoreUnfitError
 from banditcore.store import Store, connect
-from banditcore.store.transport import Command, Failure
+from banditcore.store.servers.transport import Command, Failure
 from refusals import refused
 from servers import info_reply, scripted_server
 

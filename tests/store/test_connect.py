@@ -20,9 +20,9 @@ from banditcore.errors import (
     StoreUnavailableError,
     StoreUnfitError,
 )
-from banditcore.store._data_directory import is_locked
 from banditcore.store.connect import Store, connect, translating
-from banditcore.store.transport import Command
+from banditcore.store.embedded.data_directory import is_locked
+from banditcore.store.servers.transport import Command
 from refusals import CANARY, refused
 from servers import (
     RunningServer,

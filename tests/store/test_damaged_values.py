@@ -18,27 +18,23 @@ from banditcore.event_format import decode_events
 from banditcore.events import EventColumns
 from banditcore.grouping import SegmentEvents, by_segment
 from banditcore.slate_format import decode
-from banditcore.store import (
-    Store,
-    checkpoints,
+from banditcore.store import Store, keys, publish
+from banditcore.store.counts import checkpoints, index, settings
+from banditcore.store.counts.dump import forget
+from banditcore.store.counts.reading import SegmentReader
+from banditcore.store.counts.registry import encode_ids
+from banditcore.store.counts.statistics import Statistics
+from banditcore.store.counts.updates import BatchUpdate, OrderedUpdate, UniqueUpdate
+from banditcore.store.counts.version import SegmentVersion
+from banditcore.store.event_streams import (
     dead_letters,
-    index,
-    keys,
     partitions,
-    publish,
-    settings,
     stream_checkpoints,
     stream_reading,
     streams,
 )
-from banditcore.store.dump import forget
 from banditcore.store.leases import Lease
-from banditcore.store.reading import SegmentReader
-from banditcore.store.registry import encode_ids
 from banditcore.store.seals import DIGITS
-from banditcore.store.statistics import Statistics
-from banditcore.store.updates import BatchUpdate, OrderedUpdate, UniqueUpdate
-from banditcore.store.version import SegmentVersion
 from bandits import NOW, table
 from streamed import packed
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from banditcore.errors import CorruptDataError, InvalidValueError, StoreUnfitError
-from banditcore.store._data_directory import DataDirectory
-from banditcore.store.embedded import EmbeddedServer
+from banditcore.store.embedded.data_directory import DataDirectory
+from banditcore.store.embedded.server import EmbeddedServer
 from embedded_uses import client_of, opened, stopped
 
 

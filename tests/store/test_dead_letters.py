@@ -8,11 +8,12 @@ import pytest
 
 from banditcore.errors import StoreUnavailableError
 from banditcore.maintenance.verify import verify_store
-from banditcore.store import keys, partitions, streams
+from banditcore.store import keys
 from banditcore.store.connect import Store, connect
-from banditcore.store.dead_letters import DeadLetter, keep, read
-from banditcore.store.stream_reading import StreamReader
-from banditcore.store.streams import states
+from banditcore.store.event_streams import partitions, streams
+from banditcore.store.event_streams.dead_letters import DeadLetter, keep, read
+from banditcore.store.event_streams.stream_reading import StreamReader
+from banditcore.store.event_streams.streams import states
 from proxy import proxy_before
 
 MUCH = 10**9

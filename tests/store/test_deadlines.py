@@ -14,10 +14,10 @@ import pytest
 from redis.sentinel import SentinelConnectionPool
 
 from banditcore.errors import StoreUnavailableError
-from banditcore.store import deadline_socket
 from banditcore.store.connect import Store, connect
-from banditcore.store.deadline_socket import DeadlineSocket
-from banditcore.store.transport import Command
+from banditcore.store.servers import deadline_socket
+from banditcore.store.servers.deadline_socket import DeadlineSocket
+from banditcore.store.servers.transport import Command
 from clusters import Node, running_cluster
 from proxy import Proxy, proxy_before, proxy_before_port
 from servers import binaries, certificates, free_port, running_server, wait_until

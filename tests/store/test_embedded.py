@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from banditcore.store._binary import server_binary
-from banditcore.store._data_directory import is_locked
-from banditcore.store.embedded import EmbeddedServer
+from banditcore.store.embedded.binary import server_binary
+from banditcore.store.embedded.data_directory import is_locked
+from banditcore.store.embedded.server import EmbeddedServer
 from embedded_uses import client_of, opened, run_id, server_pid, stopped, user_process
 from servers import wait_until
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from banditcore.errors import InvalidValueError, StoreUnavailableError, StoreUnfitError
-from banditcore.store._binary import server_binary
-from banditcore.store._data_directory import is_locked
-from banditcore.store.embedded import EmbeddedServer
+from banditcore.store.embedded.binary import server_binary
+from banditcore.store.embedded.data_directory import is_locked
+from banditcore.store.embedded.server import EmbeddedServer
 from embedded_uses import opened, run_id, server_pid, stopped
 from servers import binaries, wait_until
 

@@ -17,7 +17,7 @@ import redis
 from banditcore.bandit import Bandit
 from banditcore.errors import StoreError, StoreUnavailableError, StoreUnfitError
 from banditcore.store import Store, connect
-from banditcore.store._data_directory import is_locked
+from banditcore.store.embedded.data_directory import is_locked
 from bandits import table
 from embedded_uses import server_pid
 from refusals import refused

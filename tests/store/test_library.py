@@ -11,22 +11,14 @@ import pytest
 
 from banditcore.errors import StoreError
 from banditcore.events import MAX_AHEAD_S
-from banditcore.store import (
-    Store,
-    connect,
-    keys,
-    library,
-    maintenance_library,
-    reading,
-    registry,
-    seals,
-    updates,
-)
-from banditcore.store.version import SegmentVersion
+from banditcore.store import Store, connect, keys, seals
+from banditcore.store.counts import reading, registry, updates
+from banditcore.store.counts.version import SegmentVersion
+from banditcore.store.functions import library, maintenance_library
 
 FILES = {"library.lua": library, "updates.lua": library, "maintenance.lua": maintenance_library}
 TEXT = {
-    file: files("banditcore.store").joinpath(file).read_text("utf-8")
+    file: files("banditcore.store.functions").joinpath(file).read_text("utf-8")
     for file in (*FILES, "prelude.lua")
 }
 LUA = "".join(TEXT.values())

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from banditcore.store.breaker import FAILURES, LONGEST_PAUSE_S, Breaker
-from banditcore.store.line import Line
-from banditcore.store.lines import MOST_LINES, Lines, NoLineError
+from banditcore.store.deadlines.breaker import FAILURES, LONGEST_PAUSE_S, Breaker
+from banditcore.store.deadlines.line import Line
+from banditcore.store.deadlines.lines import MOST_LINES, Lines, NoLineError
 from servers import wait_until
 
 FAR = 1e9  # by time.monotonic

@@ -8,7 +8,7 @@ from banditcore.bandit import Bandit
 from banditcore.events import MAX_AHEAD_S, EventColumns
 from banditcore.grouping import by_segment
 from banditcore.store import Store, keys
-from banditcore.store.updates import OrderedUpdate
+from banditcore.store.counts.updates import OrderedUpdate
 from bandits import NOW, Clock
 
 IN = keys.of_segment("home", "IN")

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from banditcore.store import Store, keys
-from banditcore.store.presence import beat, leave
+from banditcore.store.event_streams.presence import beat, leave
 from servers import wait_until
 
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from banditcore.errors import CorruptDataError
-from banditcore.store.registry import decode_ids, encode_ids, new_token
-from banditcore.store.version import SegmentVersion
-from banditcore.store.view import SegmentView
+from banditcore.store.counts.registry import decode_ids, encode_ids, new_token
+from banditcore.store.counts.version import SegmentVersion
+from banditcore.store.counts.view import SegmentView
 
 arm_ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64)
 registries = st.lists(arm_ids, unique=True, max_size=20)

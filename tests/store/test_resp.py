@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from banditcore.store.resp import Refusal, Replies, packed
+from banditcore.store.deadlines.resp import Refusal, Replies, packed
 
 REPLIES = b"$3\r\na\r\n\r\n$-1\r\n:-42\r\n*2\r\n$2\r\nOK\r\n:1\r\n+QUEUED\r\n$0\r\n\r\n"
 MEANING = [b"a\r\n", None, -42, [b"OK", 1], b"QUEUED", b""]

@@ -19,9 +19,9 @@ from banditcore.slate_format import (
 )
 from banditcore.store import keys
 from banditcore.store.connect import Store, connect
+from banditcore.store.counts.reading import Sign
 from banditcore.store.publish import Restamp, fetch_one, headers, publish, restamp
-from banditcore.store.reading import Sign
-from banditcore.store.transport import Command
+from banditcore.store.servers.transport import Command
 from published import put, snapshot
 
 BLOB = keys.of_segment("home", "IN").blob

@@ -24,11 +24,11 @@ from banditcore import (
     verify_store,
 )
 from banditcore.cli.live_state import LiveReader
-from banditcore.ingest_worker import IngestWorker
-from banditcore.replaying import replay
-from banditcore.sources.redis_group import RedisGroupSource
-from banditcore.sources.redis_stream import RedisStreamSource
-from banditcore.store import dead_letters, streams
+from banditcore.emitting.replaying import replay
+from banditcore.ingest import IngestWorker
+from banditcore.ingest.sources.redis_group import RedisGroupSource
+from banditcore.ingest.sources.redis_stream import RedisStreamSource
+from banditcore.store.event_streams import dead_letters, streams
 from streamed import Producer, packed, rows, stored, sums
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")

@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from banditcore.store import keys, library, seen_library
+from banditcore.store import keys
 from banditcore.store.connect import Store, connect
+from banditcore.store.functions import library, seen_library
 from banditcore.store.seen_record import arm_hash, decode, encode, exposure, pack
-from banditcore.store.transport import Command
+from banditcore.store.servers.transport import Command
 
 DAY = 86_400
 

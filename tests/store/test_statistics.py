@@ -14,10 +14,11 @@ import pytest
 from banditcore.errors import CorruptDataError, StoreUnfitError
 from banditcore.events import EventColumns
 from banditcore.grouping import SegmentEvents, by_segment
-from banditcore.store import Store, connect, index, keys, statistics
-from banditcore.store.statistics import Statistics
-from banditcore.store.updates import BatchUpdate, OrderedUpdate, UniqueUpdate
-from banditcore.store.version import SegmentVersion
+from banditcore.store import Store, connect, keys
+from banditcore.store.counts import index, statistics
+from banditcore.store.counts.statistics import Statistics
+from banditcore.store.counts.updates import BatchUpdate, OrderedUpdate, UniqueUpdate
+from banditcore.store.counts.version import SegmentVersion
 from proxy import proxy_before
 from servers import running_server
 

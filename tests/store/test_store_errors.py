@@ -18,7 +18,7 @@ from banditcore.errors import (
     StoreUnfitError,
 )
 from banditcore.store.connect import Store, connect, translated, translating
-from banditcore.store.transport import Conversation
+from banditcore.store.servers.transport import Conversation
 from refusals import CANARY, assert_no_canary, refused
 from servers import (
     free_port,

@@ -9,9 +9,10 @@ import pytest
 
 from banditcore.errors import CorruptDataError, StoreError, StoreUnavailableError
 from banditcore.maintenance.verify import verify_store
-from banditcore.store import Store, connect, keys, partitions
-from banditcore.store.stream_reading import LONGEST_WAIT_S, Entry, StreamReader
-from banditcore.store.streams import (
+from banditcore.store import Store, connect, keys
+from banditcore.store.event_streams import partitions
+from banditcore.store.event_streams.stream_reading import LONGEST_WAIT_S, Entry, StreamReader
+from banditcore.store.event_streams.streams import (
     START,
     Append,
     Appended,

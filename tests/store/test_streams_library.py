@@ -9,10 +9,12 @@ from importlib.resources import files
 import pytest
 
 from banditcore.errors import StoreError, StoreUnfitError
-from banditcore.store import Store, dead_letters, keys, library, stream_library, streams
-from banditcore.store.library import Call
+from banditcore.store import Store, keys
+from banditcore.store.event_streams import dead_letters, streams
+from banditcore.store.functions import library, stream_library
+from banditcore.store.functions.library import Call
 
-LUA = files("banditcore.store").joinpath("streams.lua").read_text("utf-8")
+LUA = files("banditcore.store.functions").joinpath("streams.lua").read_text("utf-8")
 SIGNATURE = re.compile(r"^-- (\w+)\(keys: ([\w, ]+); args: ([\w, .]+)\)", re.MULTILINE)
 DOCUMENTED = {
     name: (key_names.split(", "), arguments.replace("letter, ...", "letters").split(", "))

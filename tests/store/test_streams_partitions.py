@@ -11,7 +11,9 @@ from banditcore.errors import (
     InvalidTypeError,
     InvalidValueError,
 )
-from banditcore.store import index, keys, partitions, streams
+from banditcore.store import keys
+from banditcore.store.counts import index
+from banditcore.store.event_streams import partitions, streams
 
 
 def test_the_partition_of_a_segment_is_fixed_for_ever():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from banditcore.errors import InvalidTypeError, InvalidValueError
-from banditcore.store.url import StoreAddress, default_directory
+from banditcore.store.servers.url import StoreAddress, default_directory
 
 CANARY = "s3cret-Canary"
 ODD_CANARY = "s3/c:r@e?t#%Canary"

@@ -78,8 +78,8 @@ def test_the_readme_serves_as_it_says(directory: Path) -> None:
     assert run(block + shown, directory) == "('bestseller-1', 'bestseller-2') True\n"
     again = """
 import banditcore as bc
-from banditcore.ingest_worker import IngestWorker
-from banditcore.sources.redis_stream import RedisStreamSource
+from banditcore.ingest import IngestWorker
+from banditcore.ingest.sources.redis_stream import RedisStreamSource
 with bc.connect() as store:
     shop = bc.Bandit("shop", store)
     worker = IngestWorker(shop, RedisStreamSource(shop))

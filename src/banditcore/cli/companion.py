@@ -18,9 +18,9 @@ from banditcore.errors import StoreUnavailableError
 from banditcore.metrics import Metrics
 from banditcore.refresh import Refresher, RefreshReport
 from banditcore.refresh.drawing import Executors
-from banditcore.refresh_metering import RefreshMeter
-from banditcore.store import index
+from banditcore.refresh.metering import RefreshMeter
 from banditcore.store.connect import Store
+from banditcore.store.counts import index
 
 __all__ = ["accompany", "sentence"]
 

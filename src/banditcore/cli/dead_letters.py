@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from banditcore.cli.arguments import numbers, positive
 from banditcore.cli.output import Output, age, plain
 from banditcore.cli.selection import existing_bandit
+from banditcore.emitting.replaying import every_letter, replay, times_of
 from banditcore.errors import InvalidValueError, describe
-from banditcore.replaying import every_letter, replay, times_of
-from banditcore.store import dead_letters, partitions
 from banditcore.store.connect import connect
-from banditcore.store.dead_letters import STREAMS, DeadLetter
+from banditcore.store.event_streams import dead_letters, partitions
+from banditcore.store.event_streams.dead_letters import STREAMS, DeadLetter
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store

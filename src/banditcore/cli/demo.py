@@ -11,7 +11,7 @@ from banditcore.cli.output import Output
 from banditcore.demo.openbandit import fetch
 from banditcore.demo.run import TOP, DemoReport, run_demo
 from banditcore.store.connect import connect
-from banditcore.store.url import StoreAddress, data_home
+from banditcore.store.servers.url import StoreAddress, data_home
 
 HELP = "take the Open Bandit Dataset (60,000 logged impressions) from logs to recommendations"
 

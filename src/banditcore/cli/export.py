@@ -11,8 +11,8 @@ from banditcore.cli.output import Output, plain
 from banditcore.cli.selection import existing_bandit
 from banditcore.errors import InvalidValueError, describe
 from banditcore.maintenance.exporting import export_bandit
-from banditcore.store import index
 from banditcore.store.connect import connect
+from banditcore.store.counts import index
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store

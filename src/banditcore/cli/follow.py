@@ -16,18 +16,18 @@ from banditcore.cli.output import Change, Output, age, plain
 from banditcore.cli.selection import check_half_life
 from banditcore.cli.stopping import stopped_by_signals
 from banditcore.errors import InvalidValueError, StoreUnavailableError, describe
-from banditcore.ingest_metering import IngestMeter
-from banditcore.ingest_report import PartitionReport, WorkerReport
-from banditcore.ingest_worker import IngestWorker
-from banditcore.metrics import Metrics
-from banditcore.sources.redis_group import DEFAULT_GROUP, RedisGroupSource
-from banditcore.sources.redis_stream import (
+from banditcore.ingest import IngestWorker, PartitionReport, WorkerReport
+from banditcore.ingest.metering import IngestMeter
+from banditcore.ingest.sources.redis_group import DEFAULT_GROUP, RedisGroupSource
+from banditcore.ingest.sources.redis_stream import (
     DEFAULT_RETAIN_BYTES,
     DEFAULT_RETAIN_S,
     RedisStreamSource,
 )
-from banditcore.store import index, partitions
+from banditcore.metrics import Metrics
 from banditcore.store.connect import Store
+from banditcore.store.counts import index
+from banditcore.store.event_streams import partitions
 
 __all__ = ["follow"]
 

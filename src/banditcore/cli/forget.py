@@ -14,8 +14,9 @@ from banditcore.cli.selection import existing_bandit
 from banditcore.errors import InvalidValueError, describe
 from banditcore.identifiers import check_bandit
 from banditcore.maintenance.forget import Forgotten, forget_arm, forget_bandit, forget_segment
-from banditcore.store import index, keys, settings
+from banditcore.store import keys
 from banditcore.store.connect import connect
+from banditcore.store.counts import index, settings
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store

@@ -9,8 +9,8 @@ from banditcore.cli.confirming import confirmed
 from banditcore.cli.output import Output, plain
 from banditcore.identifiers import check_bandit
 from banditcore.maintenance.importing import exported_name, import_bandit
-from banditcore.store import index
 from banditcore.store.connect import connect
+from banditcore.store.counts import index
 
 HELP = "bring a bandit back from a file that export wrote"
 

@@ -19,8 +19,9 @@ from banditcore.errors import (
 )
 from banditcore.segments import lineage, with_ancestors
 from banditcore.slate_format import decode_header
-from banditcore.store import index, publish
+from banditcore.store import publish
 from banditcore.store.connect import connect
+from banditcore.store.counts import index
 from banditcore.store.publish import Published
 
 if TYPE_CHECKING:

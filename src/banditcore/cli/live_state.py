@@ -10,7 +10,9 @@ from banditcore.errors import CorruptDataError
 from banditcore.exploration import exploration
 from banditcore.segments import with_ancestors
 from banditcore.slate_format import SlateHeader, decode, decode_header, restamped
-from banditcore.store import index, keys, monitoring, partitions, publish, streams
+from banditcore.store import keys, monitoring, publish
+from banditcore.store.counts import index
+from banditcore.store.event_streams import partitions, streams
 from banditcore.store.monitoring import Holder
 from banditcore.store.publish import Published
 

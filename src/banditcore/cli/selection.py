@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from banditcore.errors import ConfigurationConflictError, InvalidValueError, describe
 from banditcore.identifiers import check_bandit, check_segment
 from banditcore.segments import with_ancestors
-from banditcore.store import index
+from banditcore.store.counts import index
 
 if TYPE_CHECKING:
     from banditcore.bandit import Bandit

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from banditcore.errors import ConfigurationConflictError, CorruptDataError
 from banditcore.maintenance.segment_checks import Problem
-from banditcore.store import checkpoints, keys, keyspace, settings, stream_checkpoints
-from banditcore.store.settings import Settings
+from banditcore.store import keys, keyspace
+from banditcore.store.counts import checkpoints, settings
+from banditcore.store.counts.settings import Settings
+from banditcore.store.event_streams import stream_checkpoints
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store

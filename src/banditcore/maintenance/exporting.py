@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 from banditcore.errors import CorruptDataError, InvalidValueError, describe
 from banditcore.maintenance.export_format import CHECKPOINTS, HEAD, SEGMENT, RecordWriter
 from banditcore.maintenance.segment_checks import KEY_TYPES
-from banditcore.store import index, keys, keyspace, partitions
-from banditcore.store.dump import SegmentDump, dump
+from banditcore.store import keys, keyspace
+from banditcore.store.counts import index
+from banditcore.store.counts.dump import SegmentDump, dump
+from banditcore.store.event_streams import partitions
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store

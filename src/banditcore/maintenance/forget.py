@@ -11,21 +11,15 @@ from banditcore.identifiers import check_arm, check_bandit, check_segment
 from banditcore.maintenance.slates_without import without_arm
 from banditcore.segments import is_within, with_ancestors
 from banditcore.slate_format import decode, encode
-from banditcore.store import (
-    index,
-    keys,
-    keyspace,
-    library,
-    maintenance_library,
-    publish,
-    settings,
-    stream_removal,
-)
-from banditcore.store.dump import dump, forget
-from banditcore.store.registry import decode_ids
+from banditcore.store import keys, keyspace, publish
+from banditcore.store.counts import index, settings
+from banditcore.store.counts.dump import dump, forget
+from banditcore.store.counts.registry import decode_ids
+from banditcore.store.counts.statistics import Statistics
+from banditcore.store.event_streams import stream_removal
+from banditcore.store.event_streams.stream_removal import StreamsHeld
+from banditcore.store.functions import library, maintenance_library
 from banditcore.store.seals import DIGITS
-from banditcore.store.statistics import Statistics
-from banditcore.store.stream_removal import StreamsHeld
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store

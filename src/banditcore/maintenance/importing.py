@@ -21,9 +21,12 @@ from banditcore.errors import (
 from banditcore.identifiers import check_bandit, check_segment
 from banditcore.maintenance.export_format import CHECKPOINTS, HEAD, SEGMENT, RecordReader
 from banditcore.maintenance.forget import forget_bandit
-from banditcore.store import index, keys, library, maintenance_library, partitions
-from banditcore.store.dump import SegmentDump, forget, restore
-from banditcore.store.library import Reply
+from banditcore.store import keys
+from banditcore.store.counts import index
+from banditcore.store.counts.dump import SegmentDump, forget, restore
+from banditcore.store.event_streams import partitions
+from banditcore.store.functions import library, maintenance_library
+from banditcore.store.functions.library import Reply
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from banditcore.store import keys, partitions
+from banditcore.store import keys
 from banditcore.store.connect import Store
-from banditcore.store.stream_removal import known_partitions
+from banditcore.store.event_streams import partitions
+from banditcore.store.event_streams.stream_removal import known_partitions
 
 __all__ = ["Ownership", "is_of_stream", "is_seen", "is_settings", "tag", "tag_of"]
 

@@ -9,7 +9,7 @@ from banditcore.errors import CorruptDataError
 from banditcore.maintenance.segment_checks import Problem
 from banditcore.store import keyspace
 from banditcore.store.seen_record import LONGEST_BYTES, decode
-from banditcore.store.transport import Command
+from banditcore.store.servers.transport import Command
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store

@@ -12,11 +12,11 @@ import numpy as np
 from banditcore.errors import BanditCoreError, CorruptDataError
 from banditcore.events import MAX_AHEAD_S
 from banditcore.identifiers import check_arm
-from banditcore.store.dump import SegmentDump
-from banditcore.store.registry import check_token, decode_ids, digest_of
+from banditcore.store.counts.dump import SegmentDump
+from banditcore.store.counts.registry import check_token, decode_ids, digest_of
+from banditcore.store.counts.settings import Settings
+from banditcore.store.counts.version import SegmentVersion
 from banditcore.store.seals import unseal
-from banditcore.store.settings import Settings
-from banditcore.store.version import SegmentVersion
 
 __all__ = ["KEY_TYPES", "Problem", "check_segment_dump"]
 

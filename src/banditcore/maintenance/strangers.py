@@ -12,7 +12,8 @@ from banditcore.maintenance.seen_checks import check_seen
 from banditcore.maintenance.segment_checks import Problem
 from banditcore.maintenance.stream_checks import check_passing
 from banditcore.segments import with_ancestors
-from banditcore.store import keys, keyspace, settings
+from banditcore.store import keys, keyspace
+from banditcore.store.counts import settings
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from banditcore.errors import CorruptDataError
 from banditcore.maintenance.segment_checks import Problem
-from banditcore.store import keys, keyspace, library, partitions, stream_library
-from banditcore.store.dead_letters import letter_of
+from banditcore.store import keys, keyspace
+from banditcore.store.event_streams import partitions
+from banditcore.store.event_streams.dead_letters import letter_of
+from banditcore.store.functions import library, stream_library
 from banditcore.store.keys import PartitionKeys
 from banditcore.store.seals import unseal
-from banditcore.store.transport import Command
+from banditcore.store.servers.transport import Command
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store

@@ -25,11 +25,12 @@ from banditcore.maintenance.strangers import OtherKeys
 from banditcore.maintenance.stream_checks import check_streams
 from banditcore.segments import GLOBAL, with_ancestors
 from banditcore.slate_format import decode
-from banditcore.store import keys, keyspace, publish, settings
-from banditcore.store.dump import SegmentDump, dump
-from banditcore.store.registry import decode_ids
+from banditcore.store import keys, keyspace, publish
+from banditcore.store.counts import settings
+from banditcore.store.counts.dump import SegmentDump, dump
+from banditcore.store.counts.registry import decode_ids
+from banditcore.store.counts.settings import Settings
 from banditcore.store.seals import DIGITS
-from banditcore.store.settings import Settings
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store

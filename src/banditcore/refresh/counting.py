@@ -11,7 +11,7 @@ from banditcore.errors import CorruptDataError, InvalidValueError
 from banditcore.posterior import Prior
 from banditcore.refresh.memory import Memory, Recorded
 from banditcore.segments import lineage, parent
-from banditcore.store.reading import SegmentReader
+from banditcore.store.counts.reading import SegmentReader
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store

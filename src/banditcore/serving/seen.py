@@ -19,10 +19,10 @@ from banditcore.serving.lookups import DEFAULT_INDEX, Seen, SeenOfMany
 from banditcore.serving.rung import Rung
 from banditcore.serving.seen_memory import SeenMemory
 from banditcore.serving.unsent_marks import Fate, UnsentMarks
-from banditcore.store import library, seen_library
-from banditcore.store.deadline_client import Answer, DeadlineClient, Question, Unanswered
+from banditcore.store.deadlines.deadline_client import Answer, DeadlineClient, Question, Unanswered
+from banditcore.store.deadlines.resp import packed
+from banditcore.store.functions import library, seen_library
 from banditcore.store.keys import SeenKeys
-from banditcore.store.resp import packed
 from banditcore.store.seen_record import (
     LONGEST_BYTES,
     MOST_EXPOSURES,

@@ -20,17 +20,17 @@ from banditcore.errors import (
     StoreError,
     describe,
 )
-from banditcore.store import fitness
-from banditcore.store.cluster import BoundedCluster, ClusterTransport
-from banditcore.store.deadline_socket import bound_exchanges
-from banditcore.store.deferred import DeferredTransport
-from banditcore.store.embedded import EmbeddedServer
-from banditcore.store.embedded_connection import EmbeddedConnection
+from banditcore.store.embedded.connection import EmbeddedConnection
+from banditcore.store.embedded.server import EmbeddedServer
 from banditcore.store.keys import BANDITS
-from banditcore.store.sentinel import CheckedSentinel
-from banditcore.store.translation import translated, translating
-from banditcore.store.transport import Answer, Command, Failure, OneServer, Transport
-from banditcore.store.url import StoreAddress
+from banditcore.store.servers import fitness
+from banditcore.store.servers.cluster import BoundedCluster, ClusterTransport
+from banditcore.store.servers.deadline_socket import bound_exchanges
+from banditcore.store.servers.deferred import DeferredTransport
+from banditcore.store.servers.sentinel import CheckedSentinel
+from banditcore.store.servers.translation import translated, translating
+from banditcore.store.servers.transport import Answer, Command, Failure, OneServer, Transport
+from banditcore.store.servers.url import StoreAddress
 
 __all__ = ["URL_VARIABLE", "Store", "connect", "translated", "translating"]
 

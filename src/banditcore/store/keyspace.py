@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from banditcore.store.translation import translating
-from banditcore.store.transport import Command
+from banditcore.store.servers.translation import translating
+from banditcore.store.servers.transport import Command
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store

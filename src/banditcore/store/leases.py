@@ -7,7 +7,8 @@ import time
 from typing import TYPE_CHECKING
 
 from banditcore.errors import CorruptDataError, InvalidTypeError, InvalidValueError, describe
-from banditcore.store import keys, library, stream_library
+from banditcore.store import keys
+from banditcore.store.functions import library, stream_library
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from banditcore.errors import CorruptDataError, describe
 from banditcore.store import keys
-from banditcore.store.transport import Command
+from banditcore.store.servers.transport import Command
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from banditcore.errors import CorruptDataError, StoreUnavailableError, describe
-from banditcore.store import keys, library
-from banditcore.store.translation import translated
-from banditcore.store.transport import Answer, Command, Failure
+from banditcore.store import keys
+from banditcore.store.functions import library
+from banditcore.store.servers.translation import translated
+from banditcore.store.servers.transport import Answer, Command, Failure
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store

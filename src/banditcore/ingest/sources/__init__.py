@@ -1,0 +1,21 @@
+"""Where a worker's events come from."""
+
+from banditcore.ingest.sources.source import (
+    Delivery,
+    OrderedSource,
+    Ownership,
+    Source,
+    SourceBatch,
+    SourceReject,
+    UnorderedSource,
+)
+
+__all__ = [
+    "Delivery",
+    "OrderedSource",
+    "Ownership",
+    "Source",
+    "SourceBatch",
+    "SourceReject",
+    "UnorderedSource",
+]

@@ -1,0 +1,309 @@
+"""A Kafka topic as a source; needs the extra ``kafka``.
+
+The value of a message is one event as a JSON object: ``segment`` and ``arm``; ``reward`` or
+``successes``; and, if they are not 1 and the message's own time, ``trials`` and ``time`` (seconds
+since 1970, or ISO 8601 with an offset). Other keys are ignored.
+
+Offsets are Kafka's. Marks beside the counts and the leases of the store decide what is applied and
+by whom; the offsets that are committed to Kafka are for those who watch the lag there.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+import numpy as np
+
+from banditcore.errors import (
+    InvalidValueError,
+    LostWritesError,
+    StoreError,
+    StoreUnavailableError,
+    describe,
+)
+from banditcore.identifiers import check_id
+from banditcore.ingest.sources.records import Row, columns_of, row_of
+from banditcore.ingest.sources.redis_stream import (
+    DEFAULT_LEASE_S,
+    RedisStreamSource,
+    StreamOwnership,
+)
+from banditcore.ingest.sources.source import SourceBatch, SourceReject
+from banditcore.store import leases
+from banditcore.store.event_streams import dead_letters
+from banditcore.store.event_streams.dead_letters import DeadLetter
+
+if TYPE_CHECKING:
+    from banditcore.ingest.ordered import CountingBandit
+
+__all__ = ["KafkaSource"]
+
+_FIELDS = ("segment", "arm", "successes", "trials", "time")
+_OPTIONAL = ("trials", "time")
+_METADATA_FOR_S = 30.0
+_BROKER_S = 10.0
+_MOST_AT_ONCE = 10_000
+
+
+class KafkaSource:
+    """The messages of a topic, partition by partition. For one thread.
+
+    Each partition has one owner by a lease in the store, not by a consumer group: a former owner
+    is fenced off by its epoch, which Kafka's assignment could not.
+
+    Parameters
+    ----------
+    bandit : Bandit
+        Whose counts the messages change; its store also has the leases and the dead letters.
+    topic : str
+        The topic.
+    config : mapping
+        Of librdkafka: ``bootstrap.servers``, ``group.id`` (under which progress is shown) and what
+        else it takes.
+    name : str, optional
+        Tells the topic apart in marks. Default ``kafka:<topic>``; a topic that was deleted and made
+        anew needs another one, as its offsets begin anew.
+    lease_s : float
+        After how many seconds without a word from its owner another takes a partition.
+    """
+
+    ordered: Literal[True] = True
+
+    def __init__(
+        self,
+        bandit: CountingBandit,
+        topic: str,
+        config: Mapping[str, Any],
+        *,
+        name: str | None = None,
+        lease_s: float = DEFAULT_LEASE_S,
+    ) -> None:
+        for needed in ("bootstrap.servers", "group.id"):
+            if needed not in config:
+                raise InvalidValueError(describe("config", sorted(config), f"{needed} is missing"))
+        self.name = check_id("name", f"kafka:{topic}" if name is None else name)
+        if self.name == RedisStreamSource.name:
+            raise InvalidValueError(
+                describe("name", name, "the marks of streams have that name: take another")
+            )
+        self._store = bandit.store
+        self._bandit = bandit.name
+        self._topic = topic
+        self._lease_s = lease_s
+        self._kafka = _library()
+        self._consumer = self._kafka.Consumer(
+            {
+                **config,
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                # What a partition no longer has cannot be read; what is left is read.
+                "auto.offset.reset": "earliest",
+            }
+        )
+        self._read: dict[int, _Reading] = {}
+        self._partitions: range = range(0)
+        self._asked = float("-inf")
+
+    def partitions(self) -> Sequence[int]:
+        """Return the topic's partitions; none while there is no such topic."""
+        if time.monotonic() >= self._asked + _METADATA_FOR_S or not self._partitions:
+            with self._translating():
+                found = self._consumer.list_topics(self._topic, timeout=_BROKER_S)
+            self._partitions = range(len(found.topics[self._topic].partitions))
+            self._asked = time.monotonic()
+        return self._partitions
+
+    def owner(self, partition: int) -> StreamOwnership:
+        """Return the partition's lease, not acquired yet."""
+        name = f"{self.name}:{partition}"
+        return StreamOwnership(
+            leases.bandit_lease(self._store, self._bandit, name, ttl_s=self._lease_s)
+        )
+
+    def wait(self, after: Mapping[int, int], wait_s: float) -> bool:
+        """Wait for a message of any partition that was polled."""
+        if not any(self._read[each].messages for each in after if each in self._read):
+            self._take(1, wait_s)  # `consume` waits for as many as it is asked for
+        return any(self._read[each].messages for each in after if each in self._read)
+
+    def poll(self, partition: int, after: int, limit: int) -> SourceBatch | None:
+        """Return the next events; see `OrderedSource.poll`."""
+        reading = self._read.get(partition)
+        if reading is None or reading.after != after:
+            reading = self._seek(partition, after)
+        self._fetch(reading, limit)
+        messages = [reading.messages.popleft() for _ in range(min(limit, len(reading.messages)))]
+        if not messages:
+            return None
+        reading.after = int(messages[-1].offset())
+        return _batch(partition, messages)
+
+    def refuse(self, partition: int, rejects: Sequence[SourceReject]) -> int:
+        """Keep rejects as dead letters; return how many were new."""
+        letters = [DeadLetter(reject.offset, reject.reason, reject.raw) for reject in rejects]
+        return dead_letters.keep(self._store, self._bandit, self._letters_of(partition), letters)
+
+    def dead_letters(
+        self, partition: int, *, after: int = -1, limit: int = 100
+    ) -> list[DeadLetter]:
+        """Return up to `limit` messages that could not be used, of offsets above `after`."""
+        where = self._letters_of(partition)
+        return dead_letters.read(self._store, self._bandit, where, after=after, limit=limit)
+
+    def commit(self, partition: int, offset: int) -> None:
+        """Let Kafka show how far the partition is applied."""
+        there = self._kafka.TopicPartition(self._topic, partition, offset + 1)
+        with self._translating():
+            self._consumer.commit(offsets=[there], asynchronous=True)
+
+    def advance(self, partition: int, offset: int) -> bool:
+        """Return False; raise if the topic ends before what is applied of it."""
+        end = self.end(partition)
+        if end is None or end < offset:
+            raise LostWritesError(
+                describe(
+                    f"the end of partition {partition}",
+                    end,
+                    f"offset {offset} is applied already: if the topic was made anew, give the "
+                    "source another name",
+                )
+            )
+        return False
+
+    def end(self, partition: int) -> int | None:
+        """Return the offset of the last message; None when there has been none."""
+        there = self._kafka.TopicPartition(self._topic, partition)
+        with self._translating():
+            _, following = self._consumer.get_watermark_offsets(there, timeout=_BROKER_S)
+        return int(following) - 1 if following > 0 else None
+
+    def waiting(self, partition: int, offset: int) -> int | None:
+        """Return how many offsets come after one; not all need be messages."""
+        there = self._kafka.TopicPartition(self._topic, partition)
+        with self._translating():
+            first, following = self._consumer.get_watermark_offsets(there, timeout=_BROKER_S)
+        return max(int(following) - max(offset + 1, int(first)), 0)
+
+    def close(self) -> None:
+        """Leave the brokers. May be called again."""
+        self._consumer.close()
+
+    def _seek(self, partition: int, after: int) -> _Reading:
+        if partition in self._read:
+            self._leave(partition)
+        first = after + 1 if after >= 0 else self._kafka.OFFSET_BEGINNING
+        with self._translating():
+            self._consumer.incremental_assign(
+                [self._kafka.TopicPartition(self._topic, partition, first)]
+            )
+        reading = self._read[partition] = _Reading(after)
+        return reading
+
+    def _leave(self, partition: int) -> None:
+        del self._read[partition]
+        with self._translating():
+            self._consumer.incremental_unassign(
+                [self._kafka.TopicPartition(self._topic, partition)]
+            )
+
+    def _letters_of(self, partition: int) -> int:
+        """Return a number above those of stream partitions, under which dead letters are kept."""
+        return dead_letters.place_of(self.name, partition)
+
+    def _take(self, most: int, wait_s: float) -> int:
+        """Sort what came to the partitions it came from; return how much that was."""
+        with self._translating():
+            came = self._consumer.consume(most, wait_s)
+        for message in came:
+            if message.error() is not None:
+                self._raise(message.error())
+            there = self._read.get(message.partition())
+            if there is not None:
+                there.messages.append(message)
+        return len(came)
+
+    def _fetch(self, reading: _Reading, limit: int) -> None:
+        """Take what is there, as much as is asked for of one partition."""
+        room = limit
+        while room > 0 and len(reading.messages) < limit:
+            came = self._take(min(room, _MOST_AT_ONCE), 0.0)
+            if not came:
+                break
+            room -= came
+        # What nobody takes, of partitions that this process lost or that stand still, must not fill
+        # the memory: it is read again when it is asked for.
+        for partition, other in list(self._read.items()):
+            if other is not reading and len(other.messages) > 2 * limit:
+                self._leave(partition)
+
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
+        try:
+            yield
+        except self._kafka.KafkaException as error:
+            self._raise(error.args[0], error)
+
+    def _raise(self, error: Any, cause: Exception | None = None) -> NoReturn:
+        """Raise our error for one of librdkafka's."""
+        kind = StoreError if error.fatal() else StoreUnavailableError
+        raise kind(f"Kafka's topic {self._topic!r} cannot be used: {error.str()}") from cause
+
+
+class _Reading:
+    """What is read ahead of one partition."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+        self.messages: deque[Any] = deque()
+
+
+def _batch(partition: int, messages: Sequence[Any]) -> SourceBatch:
+    rows = [_row(message) for message in messages]
+    events, places, reasons = columns_of(rows, _FIELDS)
+    offsets = np.array([messages[place].offset() for place in places], dtype=np.int64)
+    rejects = tuple(
+        SourceReject(messages[place].offset(), messages[place].value() or b"", reasons[place])
+        for place in sorted(reasons)
+    )
+    return SourceBatch(partition, events, offsets, rejects, int(messages[-1].offset()))
+
+
+def _row(message: Any) -> Row | str:
+    """Return the values of a message in the order of `_FIELDS`, or why there are none."""
+    value = message.value()
+    if value is None:
+        return "the message has no value"
+    try:
+        record = json.loads(value, parse_constant=_refuse_constant)
+    except RecursionError:
+        return "no JSON that can be read: it nests too deeply"
+    except ValueError as error:  # of UTF-8 too
+        return f"no JSON: {error}"
+    if not isinstance(record, dict):
+        return f"a JSON object is needed, not {type(record).__name__}"
+    kind, milliseconds = message.timestamp()
+    if kind:
+        record.setdefault("time", milliseconds / 1000)
+    row = row_of(record, _FIELDS, _OPTIONAL, "key")
+    if not isinstance(row, str) and "time" not in record:
+        return "it has no key 'time', and the message no time of its own"
+    return row
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _library() -> Any:
+    try:
+        import confluent_kafka  # noqa: PLC0415  # an extra, for those who have Kafka
+    except ImportError as error:
+        raise InvalidValueError(
+            "Kafka needs the library confluent-kafka: pip install 'banditcore[kafka]'"
+        ) from error
+    return confluent_kafka

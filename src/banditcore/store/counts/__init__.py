@@ -1,0 +1,1 @@
+"""What is stored of bandits and their segments."""

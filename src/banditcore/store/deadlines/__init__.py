@@ -1,0 +1,1 @@
+"""Small questions to a store, each answered or given up by a deadline."""

@@ -1,0 +1,1 @@
+"""A server of our own on a data directory."""

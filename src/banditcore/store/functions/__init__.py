@@ -1,0 +1,1 @@
+"""Server-side functions, and their typed bindings."""
