@@ -14,8 +14,8 @@ from typing import Any
 HEAD = """\
 # Benchmarks
 
-Written by `scripts/measuring/benchmark_tables.py` from [{name}](../benchmarks/results/{name}): do not edit. `make results` measures
-again and writes both; `banditcore bench` shows the same on a terminal.
+Written by `scripts/measuring/benchmark_tables.py` from [{name}](../benchmarks/results/{name}): do not
+edit. `make results` measures again and writes both; `banditcore bench` shows the same on a terminal.
 
 * Methods of a task are timed in turn, {rounds} rounds. A **time** is the median; **ratio** is the reference's time over the
   method's within a round, the median and in brackets the least and the greatest: above 1 is faster than the reference,

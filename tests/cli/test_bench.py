@@ -25,7 +25,8 @@ from banditcore.cli import main
 from banditcore.propensity import rank_probabilities
 from banditcore.sampling import sample_beta, thompson_topk
 
-SCRIPTS = Path(__file__).parents[2] / "scripts" / "measuring"
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "scripts" / "measuring"
 
 
 def bench(capsys, *arguments):
@@ -61,11 +62,10 @@ def test_it_compares_within_one_run_and_writes_what_it_shows(capsys, tmp_path):
 
 
 def test_the_committed_page_is_that_of_the_committed_results():
-    root = SCRIPTS.parent
-    page = (root / "docs" / "benchmarks.md").read_text("utf-8")
+    page = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
     name = re.search(r"\(\.\./(benchmarks/results/.+?\.json)\)", page)[1]
     written = subprocess.run(
-        [sys.executable, SCRIPTS / "benchmark_tables.py", root / name],
+        [sys.executable, SCRIPTS / "benchmark_tables.py", ROOT / name],
         capture_output=True,
         text=True,
         check=True,
