@@ -22,6 +22,9 @@ LEAST_BYTES_PER_S = 1 << 16
 _SLACK = 1 / 16
 """What part of the timeout a wait may be too long, which spares most calls of the system."""
 
+_AT_ONCE = LEAST_BYTES_PER_S
+"""The most that is sent in one wait."""
+
 
 class DeadlineSocket:
     """Stands before a connected socket. Commands are sent, and their replies received, in turn.
@@ -59,9 +62,15 @@ class DeadlineSocket:
         if self._receives:
             self._receives, self._moved = False, 0
             self._began = time.monotonic()
-        self._bound()
-        self.bare.sendall(command)
-        self._moved += memoryview(command).nbytes
+        # Its own sendall bounds everything like a single wait; with TLS its send does so too.
+        unsent = memoryview(command).cast("B")
+        while True:
+            self._bound()
+            sent = self.bare.send(unsent[:_AT_ONCE])
+            self._moved += sent
+            if sent == len(unsent):
+                return
+            unsent = unsent[sent:]
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         """Receive a part of the replies."""
