@@ -1,9 +1,10 @@
 """An asynchronous recommendation service on FastAPI.
 
 Run it with ``uvicorn --app-dir examples fastapi_service:app``, or ``python
-examples/fastapi_service.py --port 8000``. It needs ``pip install 'banditcore[metrics]' fastapi
-uvicorn``. The environment variable BANDITCORE_URL names the store; beside the service run
-``banditcore ingest --follow --bandit shop`` and ``banditcore refresh --every 60s --bandit shop``.
+examples/fastapi_service.py --port 8000``. It needs the extra ``examples``: ``pip install
+".[examples]"`` in the checkout. The environment variable BANDITCORE_URL names the store; beside the
+service run ``banditcore ingest --follow --bandit shop`` and ``banditcore refresh --every 60s
+--bandit shop``.
 """
 
 from __future__ import annotations

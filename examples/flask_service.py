@@ -1,10 +1,10 @@
 """A recommendation service on Flask, with a thread for each request.
 
 Run it with ``gunicorn --threads 8 --chdir examples 'flask_service:create_app()'``, or, on Flask's
-own server, ``python examples/flask_service.py --port 8000``. It needs ``pip install
-'banditcore[metrics]' flask``. The environment variable BANDITCORE_URL names the store; beside the
-service run ``banditcore ingest --follow --bandit shop`` and ``banditcore refresh --every 60s
---bandit shop``.
+own server, ``python examples/flask_service.py --port 8000``. It needs the extra ``examples``: ``pip
+install ".[examples]"`` in the checkout; gunicorn comes extra. The environment variable
+BANDITCORE_URL names the store; beside the service run ``banditcore ingest --follow --bandit shop``
+and ``banditcore refresh --every 60s --bandit shop``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A recommendation service on the standard library, to see what it takes without a framework.
 
-Run it with ``python examples/plain_service.py --port 8000``. It needs ``pip install
-'banditcore[metrics]'``. The environment variable BANDITCORE_URL names the store; beside the service
-run ``banditcore ingest --follow --bandit shop`` and ``banditcore refresh --every 60s --bandit
-shop``.
+Run it with ``python examples/plain_service.py --port 8000``. It needs the extra ``metrics``: ``pip
+install ".[metrics]"`` in the checkout. The environment variable BANDITCORE_URL names the store;
+beside the service run ``banditcore ingest --follow --bandit shop`` and ``banditcore refresh --every
+60s --bandit shop``.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import redis
 from load_requests import LEAVES, NAME
@@ -30,6 +30,7 @@ from sentinels import Watched
 
 LOADING_KEYS = 5_000
 CROWD = 2_000
+_CROWD_TAKES_S = 30.0
 
 
 @dataclass
@@ -168,26 +169,35 @@ def crowd(stage: Stage, seconds: float) -> None:
     with bc.connect(stage.url) as store:
         begun = time.monotonic()
         for generation in itertools.count():
-            come_and_go(store, f"crowd{generation}", CROWD, stay_s=3 * stage.settings.poll)
+            come_and_go(store, f"crowd{generation}", CROWD, lambda: _wait_for_crowd(stage.service))
             if generation and time.monotonic() - begun > seconds / 2:
                 break
 
 
-def come_and_go(store: bc.Store, above: str, count: int, *, stay_s: float) -> None:
-    """Let so many segments be published, and be withdrawn after some seconds."""
+def _wait_for_crowd(service: Service) -> None:
+    deadline = time.monotonic() + _CROWD_TAKES_S
+    while service.ask(do="held")["caps"] < CROWD:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the service took no crowd: {service.ask(do='state')}")
+        time.sleep(0.05)
+
+
+def come_and_go(store: bc.Store, above: str, count: int, stay: Callable[[], None]) -> None:
+    """Let so many segments be published, and be withdrawn after a stay."""
     paths = [f"{above}/{i}" for i in range(count)]
     for path in paths:
         made = _few(path)
         publish(store, NAME, path, encode(made), made.version)
     index.add(store, NAME, paths)
-    time.sleep(stay_s)
+    stay()
     index.remove(store, NAME, paths)
     for path in paths:
         store.client.unlink(keys.of_segment(NAME, path).blob)
 
 
 def _few(path: str) -> Snapshot:
-    return snapshot(path, arms=4, slates=2, depth=3, at=time.time())
+    made = snapshot(path, arms=4, slates=2, depth=3, at=time.time())
+    return replace(made, bandit=NAME)
 
 
 # On one server, behind a proxy.

@@ -6,8 +6,9 @@ intended time, so that a stall is not hidden by the requests that it kept from b
 
 It reads commands from stdin, a JSON document a line, and answers each with one:
 ``{"do": "phase"}``: what happened since the last time; ``{"do": "clock", "shift": s}``: from now
-on the clock of this process is so much ahead; ``{"do": "end"}``: closes everything, as ``with``
-does, and tells which threads and files are left.
+on the clock of this process is so much ahead; ``{"do": "state"}``: what each recommender says of
+its looks; ``{"do": "held"}``: how many segments it holds; ``{"do": "end"}``: closes everything, as
+``with`` does, and tells which threads and files are left.
 """
 
 from __future__ import annotations
@@ -221,6 +222,8 @@ def serve(options: argparse.Namespace) -> None:
                 _say({})
             elif command["do"] == "state":
                 _say({kind: repr(made.polling) for kind, made in makers.items()})
+            elif command["do"] == "held":
+                _say({kind: len(made._loader.rungs) for kind, made in makers.items()})
             else:
                 break
         generator.stop()

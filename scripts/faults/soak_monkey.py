@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 from chaos_monkey import Monkey
 from load_faults import come_and_go, damage
@@ -12,7 +13,7 @@ import banditcore as bc
 from faults.server import MortalServer
 from proxy import Proxy
 
-_CROWD = 200
+_CROWD, _STAY_S = 200, 3.0
 _PAUSE_S = 4.0
 _HUNG_S = 3.0
 _REWRITE_BYTES = 64 << 20
@@ -78,7 +79,9 @@ class SoakMonkey(Monkey):
 
     def _come_and_go(self) -> None:
         with bc.connect(self._server.url) as store:
-            come_and_go(store, f"crowd{self._dice.randrange(10**6)}", _CROWD, stay_s=3.0)
+            come_and_go(
+                store, f"crowd{self._dice.randrange(10**6)}", _CROWD, lambda: time.sleep(_STAY_S)
+            )
         self.done[f"segments: {_CROWD} came and went"] += 1
 
     def _keep_small(self) -> None:

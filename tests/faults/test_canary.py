@@ -236,7 +236,16 @@ def test_commands_never_show_it(place: Place, tmp_path: Path, monkeypatch, capfd
     commands += live
     assert set(codes(place.wrong)) == {3}
     killed(place.server)
+    commands = [command for command in commands if command not in live[1:]]
     assert set(codes(place.right)) == {3}
+    for command in live[1:]:  # which wait
+        with spawn(*command, "--url", place.right, stdout=-1) as process:
+            said = process.stderr.readline()
+            process.terminate()
+            out, err = process.communicate(timeout=30)
+        assert said.startswith("waiting: ")
+        assert process.returncode == 0
+        clean(said, out, err)
     monkeypatch.setenv("BANDITCORE_URL", place.wrong)
     commands = live
     assert main(["inspect"]) == 3
