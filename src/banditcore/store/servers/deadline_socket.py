@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from redis.connection import AbstractConnection
 
-__all__ = ["LEAST_BYTES_PER_S", "DeadlineSocket", "bare", "bound_exchanges", "set_deadlines"]
+__all__ = ["LEAST_BYTES_PER_S", "DeadlineSocket", "bound_exchanges", "release", "set_deadlines"]
 
 LEAST_BYTES_PER_S = 1 << 16
 """A connection that is slower for longer than its timeout is given up."""
@@ -125,8 +125,8 @@ def bound_exchanges(connection: AbstractConnection) -> None:
     connection.on_connect()
 
 
-def bare(connection: AbstractConnection) -> socket.socket:
-    """Return the socket itself, which the connection lets go of: it will never close it."""
+def release(connection: AbstractConnection) -> socket.socket:
+    """Return the socket without deadlines; the connection lets go of it and will never close it."""
     held: Any = connection._sock
     vars(connection)["_sock"] = None
     found: socket.socket = held.bare if isinstance(held, DeadlineSocket) else held
