@@ -156,6 +156,24 @@ def test_letters_go_with_their_bandit_and_nobody_elses(refused: Store) -> None:
     assert everything(refused) == {}
 
 
+def test_a_bandit_of_which_only_letters_are_known_can_be_forgotten(any_store: Store) -> None:
+    """As after a failover that lost its name."""
+    keep(any_store, "kafka:t", 7)
+    any_store.client.srem(keys.BANDITS, "home")
+    assert not verify_store(any_store).is_clean
+    assert forget_bandit(any_store, "home").streams == StreamsHeld(0, 0, 1)
+    assert everything(any_store) == {}
+
+
+def test_a_letter_that_is_kept_while_its_bandit_is_forgotten_keeps_the_name(
+    any_store: Store,
+) -> None:
+    keep(any_store, "kafka:t", 7)
+    index.withdraw(any_store, "home")
+    assert index.bandits(any_store) == ["home"]
+    assert verify_store(any_store).is_clean
+
+
 @pytest.mark.parametrize("is_theirs", [True, False], ids=["their streams", "others"])
 def test_an_import_leaves_letters_where_it_leaves_the_streams(
     refused: Store, tmp_path: Path, is_theirs: bool
