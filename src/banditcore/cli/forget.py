@@ -116,8 +116,8 @@ def _show(arguments: argparse.Namespace, planned: Forgotten, output: Output) -> 
         f"{whose}: {arms:,} arms with their counts in {len(planned.segments):,} segments; "
         f"slates of {len(planned.slates):,} segments"
     )
-    if planned.streams.partitions:
-        held = planned.streams
+    held = planned.streams
+    if held.partitions or held.dead_letters:
         output.warn(
             f"  streams of {held.partitions:,} partitions: {held.unapplied:,} events that are not "
             f"counted yet, {held.dead_letters:,} that could not be used"
