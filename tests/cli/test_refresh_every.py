@@ -147,7 +147,7 @@ def test_failed_segments_are_named(store):
     recorded(store)
     store.client.hset(keys.of_segment("home", "IN").state, "c:0", b"garbage")
     with accompany(store.url, "--bandit", "home") as process:
-        assert "1 segments published" in (line := process.stdout.readline())
+        assert "1 segment published" in (line := process.stdout.readline())
         assert "2 failed" in line
         assert process.stderr.readline().startswith('home/"": counts of')
         assert process.stderr.readline().startswith("home/IN: ")
