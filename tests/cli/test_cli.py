@@ -238,7 +238,7 @@ def test_the_half_life_is_kept(capsys, store, log):
         capsys, "ingest", log, "--bandit", "b", "--half-life", "1h", "--url", store.url
     )
     assert code == 2
-    assert "kept with one of 604800 s: leave it out" in err
+    assert "kept with one of 7d: leave it out" in err
 
 
 def test_workers_publish_the_same_segments(capsys, store, log):

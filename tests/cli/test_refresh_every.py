@@ -159,7 +159,7 @@ def test_failed_segments_are_named(store):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "--bandit is None"),
+        ([], "--bandit is missing: name one; with --every any number, or none for all"),
         (["--bandit", "home", "--bandit", "sale"], "--bandit is"),
         (["--every", "60s", "--bandit", "hom"], "bandit is 'hom'"),
         (["--every", "60s", "--bandit", "home", "--segment", "nowhere"], "segment is 'nowhere'"),
