@@ -24,7 +24,7 @@ demo: $(VENV)/.installed  ## real logs of a fashion shop, from files to recommen
 bench: $(VENV)/.installed  ## this machine's speed and errors, beside numpy and others
 	@$(BIN)/banditcore bench
 
-benchmarks: $(VENV)/.checkable  ## sampling, counting and serving, each beside its rival in one run
+benchmarks: $(VENV)/.checkable  ## sampling, priors, counting and serving, each beside its rival in one run
 	@$(BIN)/python -m pytest benchmarks --benchmark-columns=min,median,rounds --benchmark-sort=name
 
 EVENTS ?= 500000

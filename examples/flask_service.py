@@ -14,7 +14,6 @@ import atexit
 import logging
 import os
 import signal
-import threading
 from datetime import timedelta
 
 from flask import Flask, Response, request
@@ -127,8 +126,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=8000, help="0: any free one")
     server = make_server("127.0.0.1", parser.parse_args().port, create_app(), threaded=True)
-    # From another thread: shutdown() waits for serve_forever(), which this one is in.
-    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+    # As Ctrl-C. A handler may take no lock, so it cannot start a thread that calls shutdown().
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # nothing of single requests
     print(f"http://127.0.0.1:{server.port}", flush=True)
     server.serve_forever()

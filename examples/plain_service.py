@@ -13,8 +13,8 @@ import json
 import logging
 import os
 import signal
-import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -126,10 +126,11 @@ def serve(port: int, recommender: bc.Recommender, events: bc.Emitter) -> None:
     """Answer requests until SIGTERM."""
     with Server(("127.0.0.1", port), Handler) as server:
         server.recommender, server.events = recommender, events
-        # From another thread: shutdown() waits for serve_forever(), which this one is in.
-        signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+        # As Ctrl-C. A handler may take no lock, so it cannot start a thread that calls shutdown().
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)
-        server.serve_forever()
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 def main(port: int) -> None:

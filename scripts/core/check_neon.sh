@@ -45,7 +45,7 @@ compile() {
   "$compiler" -static "$program.o"/*.o -o "$program"
 }
 
-# compare NAME SOURCE...: scripts/NAME_digest.cpp, linked with these, prints a line a kernel.
+# compare NAME SOURCE...: scripts/core/NAME_digest.cpp, linked with these, prints a line a kernel.
 compare() {
   name=$1
   shift

@@ -26,7 +26,8 @@ std::vector<double> shapes(std::int64_t n, int low, int high, std::uint64_t seed
   std::vector<double> column(n);
   for (double& value : column) {
     seed = seed * 6364136223846793005u + 1442695040888963407u;
-    value = std::ldexp(1.0 + static_cast<double>(seed >> 40) / (1 << 24), low + static_cast<int>((seed >> 33) % 127) % (high - low));
+    value = std::ldexp(1.0 + static_cast<double>(seed >> 40) / (1 << 24),
+                       low + static_cast<int>((seed >> 33) % 127) % (high - low));
   }
   return column;
 }
@@ -46,7 +47,8 @@ std::uint64_t digest_of(const Kernel& kernel, std::uint64_t part) {
     const Cells cells = {(std::uint64_t{1} << 32) - 7, 0, rows, 0, n};
     const StreamKey key = {77, 78};
     for (int weighted = 0; weighted < 2; ++weighted) {
-      const Arms arms = {n, nullptr, a.data(), b.data(), weighted ? weight.data() : nullptr, weights.least, weights.most, low < 0};
+      const Arms arms = {n, nullptr, a.data(), b.data(), weighted ? weight.data() : nullptr,
+                         weights.least, weights.most, low < 0};
       for (Draws draws : {Draws::rates, Draws::log_odds}) {
         kernel.fill(arms, key, cells, draws, out.data());
         digest.add(out.data(), out.size() * sizeof out[0]);

@@ -1,8 +1,8 @@
 // Builds the tables of a race and prints what a test can compare with the law. Standard input: n, whether weighted
 // (0 or 1), how many samples, then the columns a, b and, if weighted, weight, as text. Output: a line
-// "columns <name> <digest>" for each instruction set, whose digests must agree, then one line for each sample, a place in
-// a cell at which an arm of its table is met: arm, y, dy/dh, the line between the rates with their lifts, and the greater of
-// the two stored bounds on true rate / line, and the rate that decides where the bound does not.
+// "columns <name> <digest>" for each instruction set, whose digests must agree, then one line for each sample, a place
+// in a cell at which an arm of its table is met: arm, y, dy/dh, the line between the rates with their lifts, the
+// greater of the two stored bounds on true rate / line, and the rate that decides where the bound does not.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>

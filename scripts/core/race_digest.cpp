@@ -1,5 +1,5 @@
-// Prints a digest of the slates that each kernel of the race gives in this build: equal lines mean equal bits, on whatever
-// machine, of the tables too. Arguments: none.
+// Prints a digest of the slates that each kernel of the race gives in this build: equal lines mean equal bits, on
+// whatever machine, of the tables too. Arguments: none.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -52,7 +52,8 @@ std::uint64_t digest(RaceRows run, const Race& race) {
   }
   const RaceBans kinds[] = {{}, {banned.data(), nullptr, 0}, {nullptr, bans.data(), banned_a_row},
                             {banned.data(), bans.data(), banned_a_row}};
-  for (std::int64_t k : {std::int64_t{1}, std::int64_t{3}, std::int64_t{10}, std::int64_t{17}, std::int64_t{40}, race.size + 2}) {
+  for (std::int64_t k : {std::int64_t{1}, std::int64_t{3}, std::int64_t{10}, std::int64_t{17}, std::int64_t{40},
+                         race.size + 2}) {
     for (const RaceBans& kind : kinds) {
       const RaceMemory memory(race, 1, k, kind.per_row_size);
       std::vector<std::int32_t> out(rows * k);
@@ -74,7 +75,8 @@ int main() {
   for (std::string name; names >> name;) {
     std::printf("%s", name.c_str());
     for (const Posterior& law : kPosteriors) {
-      const std::vector<double> a = column(law.size, law.a_low, law.a_high, 1), b = column(law.size, law.b_low, law.b_high, 2),
+      const std::vector<double> a = column(law.size, law.a_low, law.a_high, 1),
+                                b = column(law.size, law.b_low, law.b_high, 2),
                                 weight = column(law.size, -3, 3, 3);
       const RaceTables tables(a.data(), b.data(), law.weighted ? weight.data() : nullptr, law.size);
       std::printf(" %016llx", static_cast<unsigned long long>(digest(choose_race(name.c_str()), tables.race())));

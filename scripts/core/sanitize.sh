@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the compiled core with AddressSanitizer and UndefinedBehaviorSanitizer in a directory of its own, and runs the
-# tests of sampling, of fitted priors and of packed snapshots under it, then hostile arguments by the thousand
+# tests of what is compiled under it (but those of answers, which need servers), then hostile arguments by the thousand
 # (scripts/core/fuzz_sampling.py). PYTHON names an interpreter that has what the tests need. Arguments go to pytest.
 set -eu
 
@@ -29,8 +29,9 @@ export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:halt_on_error=1
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 export PYTHONPATH="$work/src" PYTHONMALLOC=malloc
 preload="$("$CXX" -print-file-name=libasan.so) $("$CXX" -print-file-name=libubsan.so)"
-LD_PRELOAD="$preload" "$PYTHON" -m pytest -q tests/sampling tests/unit/test_packed.py \
-  tests/unit/test_rises.py tests/unit/test_user_keys.py tests/unit/test_slate_format.py "$@"
+LD_PRELOAD="$preload" "$PYTHON" -m pytest -q tests/sampling tests/unit/test_packed.py tests/unit/test_exposures.py \
+  tests/unit/test_hash_index.py tests/unit/test_poisson_binomial.py tests/unit/test_rises.py \
+  tests/unit/test_user_keys.py tests/unit/test_slate_format.py "$@"
 for kernel in $(LD_PRELOAD="$preload" "$PYTHON" -c \
   'from banditcore import _sampling; print(*_sampling.kernel_names())'); do
   LD_PRELOAD="$preload" BANDITCORE_KERNEL=$kernel "$PYTHON" scripts/core/fuzz_sampling.py

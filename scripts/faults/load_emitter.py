@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
-import threading
 import time
 
 import numpy as np
 from load_requests import LEAVES, NAME
 
 from banditcore import Bandit, connect
+from banditcore.cli.stopping import stopped_by_signals
 from banditcore.emitting import Emitter
 
 _EVERY_S = 0.1
@@ -30,12 +29,9 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=200.0, help="events a second")
     parser.add_argument("--arms", type=int, required=True, help="of a segment")
     options = parser.parse_args()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     dice = np.random.default_rng(options.seed)
     trials = successes = 0
-    with connect(options.url, at_once=False) as store:
+    with connect(options.url, at_once=False) as store, stopped_by_signals() as stop:
         # What waits longer than any outage here would be a defect.
         emitter = Emitter(Bandit(NAME, store), retry_for_s=3600.0)
         due = time.monotonic()

@@ -15,23 +15,24 @@ from typing import Any
 HEAD = """\
 # Benchmarks
 
-Written by `scripts/measuring/benchmark_tables.py` from [{name}](../benchmarks/results/{name}): do not
-edit. `make results` measures again and writes both; `banditcore bench` shows the same on a terminal.
+Written by `scripts/measuring/benchmark_tables.py` from
+[{name}](../benchmarks/results/{name}): do not edit.
+`make results` measures again and writes both; `banditcore bench` shows the same on a terminal.
 
-* Methods of a task are timed in turn, {rounds} rounds. A **time** is the median; **ratio** is the reference's time over the
-  method's within a round, the median and in brackets the least and the greatest: above 1 is faster than the reference,
-  whose ratio is 1. Trust ratios more than times: machines drift.
+* Methods of a task are timed in turn, {rounds} rounds. A **time** is the median; **ratio** is the reference's time over
+  the method's within a round, the median and in brackets the least and the greatest: above 1 is faster than the
+  reference, whose ratio is 1. Trust ratios more than times: machines drift.
 * **Error** shows a method that is fast and wrong. In *se* it is the root mean square deviation of frequencies (of being
-  first, of being among the k; for single draws, of 200 equally probable bins) from the exact law, in standard errors: about 1
-  is what chance gives, whatever the number of decisions, which stands behind it; where there are few cells it scatters
-  widely about 1. In *abs* it is the greatest absolute error. Rates and impressions are shaped like click data
+  first, of being among the k; for single draws, of 200 equally probable bins) from the exact law, in standard errors:
+  about 1 is what chance gives, whatever the number of decisions, which stands behind it; where there are few cells it
+  scatters widely about 1. In *abs* it is the greatest absolute error. Rates and impressions are shaped like click data
   (`banditcore.benchmarking.workloads`).
-* Exact laws are those of `top_probabilities`, except for that function's own row (draws of the direct kernel) and that of
-  `rank_probabilities` (the trapezoidal rule over scipy's distribution functions).
+* Exact laws are those of `top_probabilities`, except for that function's own row (draws of the direct kernel) and that
+  of `rank_probabilities` (the trapezoidal rule over scipy's distribution functions).
 * One thread, unless a row says more. Rows that banditcore loses are **bold**.
-* Peers that learn one event at a time are handed their posterior. The package of obp cannot be installed beside numpy 2: its
-  algorithm is written out in `banditcore.benchmarking.peers`. The extra `bench` installs MABWiser and River; `mkl_random`
-  is measured where it is installed, but no extra of ours asks for it, because it brings MKL.
+* Peers that learn one event at a time are handed their posterior. The package of obp cannot be installed beside
+  numpy 2: its algorithm is written out in `banditcore.benchmarking.peers`. The extra `bench` installs MABWiser and
+  River; `mkl_random` is measured where it is installed, but no extra of ours asks for it, because it brings MKL.
 
 {machine}
 """

@@ -34,9 +34,14 @@ cdef class Limits:
     Parameters
     ----------
     caps : iterable of (int, int)
-        Times, >= 1, and the oldest age that counts.
+        Times, >= 1, and the oldest age that counts, >= 0.
     time_bits : int
         1 to 63: how many low bits of an exposure are its time; the others are the arm's hash.
+
+    Raises
+    ------
+    ValueError, OverflowError
+        An argument breaks a rule above.
     """
 
     cdef vector[ExposureCap] caps
@@ -73,6 +78,13 @@ cdef class Limits:
         starts : (n + 1,) int64
         hashes : (starts[n],) uint64
             Of user i from `starts[i]` on, before `starts[i + 1]`: ascending, distinct.
+
+        Raises
+        ------
+        ValueError
+            A record ends within its header or an exposure, or not each has its list of more.
+        OverflowError
+            One of these has more than 64 bits.
         """
         cdef Py_ssize_t i, at, size, room = 0, n = len(records)
         cdef bytes record

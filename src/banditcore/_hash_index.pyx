@@ -43,6 +43,11 @@ cdef class IdHashes:
         1 to 8.
     person : bytes
         Up to 16: what the digests are for.
+
+    Raises
+    ------
+    ValueError
+        An argument breaks a rule above.
     """
 
     cdef unsigned char person[PERSON_BYTES]
@@ -56,7 +61,7 @@ cdef class IdHashes:
         memcpy(self.person, PyBytes_AS_STRING(filled), PERSON_BYTES)
 
     def of_packed(self, const uint32_t[::1] ends not None, bytes text not None):
-        """Return the digest of each id of a `PackedIds`, (n,) uint64."""
+        """Return the digest of each id of a `PackedIds`, (n,) uint64; ValueError if ends misfit."""
         cdef Py_ssize_t i, n = ends.shape[0]
         found = np.empty(n, np.uint64)
         cdef uint64_t[::1] out = found
@@ -76,7 +81,7 @@ cdef class IdHashes:
         return found
 
     def of_strings(self, ids not None):
-        """Return the digest of each str in a list or tuple, (n,) uint64."""
+        """Return the digest of each of a list or tuple, (n,) uint64; TypeError if one is no str."""
         cdef Py_ssize_t size, i = 0
         cdef const char* text
         cdef bytes odd
@@ -130,6 +135,13 @@ cdef class HashIndex:
         starts : (n + 1,) int64
         places : (starts[n],) int32
             Distinct in a row.
+
+        Raises
+        ------
+        ValueError
+            `starts` steps back, or does not begin and end with `hashes`.
+        IndexError
+            There is no such row.
         """
         cdef Py_ssize_t i, m = starts.shape[0] - 1, n = rows.shape[0]
         if m < 0 or starts[0] != 0 or starts[m] != hashes.shape[0]:

@@ -358,9 +358,24 @@ cdef class PackedBank:
 
     def pick_each(self, const int64_t[::1] rows, Py_ssize_t k, const int64_t[::1] starts not None,
                   const int32_t[::1] without not None):
-        """Return the first k arms of each of `rows` but those without which it is asked, as a list.
+        """Return `pick` of each of `rows`, as a list; what is excluded is given by places.
 
-        Row i is asked without the arms at `without[starts[i]]` to `without[starts[i + 1] - 1]`.
+        Parameters
+        ----------
+        rows : (n,) int64
+        k : int
+        starts : (n + 1,) int64
+            The arms to leave out of row i are those from `without[starts[i]]` on, before
+            `without[starts[i + 1]]`.
+        without : (m,) int32
+            Places among the arms; one that stands twice does no harm.
+
+        Raises
+        ------
+        IndexError
+            A row, a start or a place is out of range.
+        ValueError
+            k is negative, or there is not one start a row and the end.
         """
         cdef Py_ssize_t i, place, count, n = rows.shape[0], size = min(k, self.depth)
         cdef int64_t arm, j

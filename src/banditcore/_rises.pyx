@@ -52,6 +52,7 @@ def rise_sums(const double[::1] share, const double[::1] count, const double[::1
     share, count, weight : (n,) float64
         x within 1e-100..1e100, counts within 0..1e300; weights of either sign.
     scale : float
+        > 0.
     kernel : int
         Its place in `kernel_names()`: all give the same bits.
 
@@ -63,6 +64,11 @@ def rise_sums(const double[::1] share, const double[::1] count, const double[::1
         Sum of weight share (psi(x + s) - psi(x)), the derivative of `logs` by `scale`.
     trigammas : float
         Sum of weight share**2 (psi'(x + s) - psi'(x)), the second one.
+
+    Raises
+    ------
+    ValueError
+        Lengths differ, or there is no such kernel.
 
     Notes
     -----

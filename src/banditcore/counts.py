@@ -118,9 +118,10 @@ def merge(parts: Sequence[ArmCounts], as_of: float) -> ArmCounts:
             slots.append(np.fromiter(each, np.intp, len(part)))
     trials = np.zeros(len(slot_of))
     successes = np.zeros(len(slot_of))
-    for part, where in zip(parts, slots, strict=True):
-        trials[where] += part.trials  # distinct within a part, so plain indexing adds each once
-        successes[where] += part.successes
+    with np.errstate(over="ignore"):  # `ArmCounts` says so
+        for part, where in zip(parts, slots, strict=True):
+            trials[where] += part.trials  # distinct within a part: plain indexing adds each once
+            successes[where] += part.successes
     return ArmCounts(tuple(slot_of), trials, successes, as_of)
 
 

@@ -60,6 +60,7 @@ CHILD_PRECISION = 4.0
 """w0 of a child segment: its arms are expected to be like the parent's within a factor 1.6."""
 
 _MIN_MEAN = 1e-7
+_MOST_COUNT = 1e290  # sums of more, over arms, might not be finite: steps would lead nowhere
 _COARSE_ARMS = 256
 _MAX_STEPS = 200
 _GAIN, _COARSE_GAIN = 1e-12, 1e-4  # the coarse one only finds where to start
@@ -142,6 +143,7 @@ def log_likelihood(
 def _informative(successes: FloatArray, failures: FloatArray, *others: FloatArray) -> FloatArray:
     """Stack the columns of the arms with trials, ordered: an answer free of the arms' order."""
     columns = np.stack([successes, failures, *others]).astype(np.float64, copy=False)
+    np.minimum(columns[:2], _MOST_COUNT, out=columns[:2])
     columns = columns.compress(columns[0] + columns[1] > 0, axis=1)
     trials = columns[0] + columns[1]
     # One key of all columns, mostly of trials, is sorted ten times as fast as all of them.

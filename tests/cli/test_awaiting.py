@@ -15,6 +15,8 @@ from terminals import spawn
 
 REFRESH = ("refresh", "--every", "0.2s")
 FOLLOW = ("ingest", "--follow", "--report-every", "0.05s")
+LIVE = ("inspect", "--live")
+NAMED = {REFRESH: ("--bandit", "home"), FOLLOW: ("--bandit", "home"), LIVE: ("home",)}
 
 
 @pytest.fixture
@@ -36,10 +38,11 @@ def fill(options: dict[str, str]) -> dict:
         return sums(producer.sent)
 
 
-@pytest.mark.parametrize("command", [REFRESH, FOLLOW])
-@pytest.mark.parametrize("named", [("--bandit", "home"), ()])
-def test_the_store_may_come_later(options, command, named):
+@pytest.mark.parametrize("command", NAMED)
+@pytest.mark.parametrize("is_named", [True, False])
+def test_the_store_may_come_later(options, command, is_named):
     expected = fill(options)
+    named = NAMED[command] if is_named else ()
     with spawn(*command, "--url", url_of(options), *named, stdout=-1) as process:
         waits = process.stderr.readline()
         assert waits.startswith("waiting: ")
@@ -48,6 +51,8 @@ def test_the_store_may_come_later(options, command, named):
             assert process.stderr.readline() == "the outage is over\n"
             if command is REFRESH:
                 wait_until(lambda: publish.headers(store, "home", [""]) != [None], "no refresh")
+            elif command is LIVE:
+                assert process.stdout.readline().startswith("home: ")
             else:
                 wait_until(lambda: stored(store, "home").items() >= expected.items(), "not applied")
             process.terminate()
@@ -55,18 +60,18 @@ def test_the_store_may_come_later(options, command, named):
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize("command", [REFRESH, FOLLOW])
+@pytest.mark.parametrize("command", NAMED)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_is_heard_while_there_is_no_store(command, number):
     url = f"redis://127.0.0.1:{free_port()}"
-    with spawn(*command, "--url", url, "--bandit", "home", stdout=-1) as process:
+    with spawn(*command, "--url", url, *NAMED[command], stdout=-1) as process:
         assert process.stderr.readline().startswith("waiting: ")
         process.send_signal(number)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (0, "", "")
 
 
-@pytest.mark.parametrize("command", [REFRESH, FOLLOW])
+@pytest.mark.parametrize("command", NAMED)
 def test_what_cannot_be_meant_is_not_waited_for(capsys, command):
-    assert main([*command, "--url", "nonsense://x", "--bandit", "home"]) == 2
+    assert main([*command, "--url", "nonsense://x", *NAMED[command]]) == 2
     assert "scheme" in capsys.readouterr().err

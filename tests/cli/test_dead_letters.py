@@ -15,6 +15,7 @@ from banditcore.event_format import encode_events
 from banditcore.events import EventColumns
 from banditcore.ingest import IngestWorker
 from banditcore.ingest.sources.redis_stream import RedisStreamSource
+from banditcore.maintenance.verify import verify_store
 from banditcore.store import keys
 from banditcore.store.event_streams import dead_letters, streams
 from banditcore.store.event_streams.partitions import partition_of
@@ -143,8 +144,11 @@ def test_a_letter_of_which_nothing_can_be_made_stays(store):
 
 def test_letters_of_other_sources_are_shown_and_not_replayed(capsys, store):
     Bandit("home", store).record("X", "a")
-    place = dead_letters.place_of("group:clicks", 0)
-    dead_letters.keep(store, "home", place, [dead_letters.DeadLetter(1, "odd", b'{"arm": "q"}')])
+    letter = dead_letters.DeadLetter(1, "odd", b'{"arm": "q"}')
+    dead_letters.keep(store, "home", 0, [letter], source="group:clicks")
+    out, err = run(capsys, store)
+    assert "q" not in out
+    assert "--source group:clicks shows" in err
     out, _ = run(capsys, store, "--source", "group:clicks")
     assert "?: q" in out
     _, err = run(capsys, store, "--source", "group:clicks", "--replay", code=2)
@@ -152,6 +156,22 @@ def test_letters_of_other_sources_are_shown_and_not_replayed(capsys, store):
     _, err = run(capsys, store, "--source", "kafka:clicks", code=2)
     assert "--partitions is" in err
     assert "there are none" in run(capsys, store, "--source", "kafka:clicks", "--partitions", 3)[1]
+    for partition in (12, 3):
+        dead_letters.keep(store, "home", partition, [letter], source="kafka:clicks")
+    lines = run(capsys, store, "--source", "kafka:clicks")[0].splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["partition", "3", "12"]
+
+
+def test_letters_of_which_the_store_lost_whose_they_are_become_known_again(capsys, store):
+    Bandit("home", store).record("X", "a")
+    letter = dead_letters.DeadLetter(1, "odd", b'{"arm": "q"}')
+    dead_letters.keep(store, "home", 3, [letter], source="kafka:clicks")
+    store.client.delete(keys.of_bandit("home").refusing)
+    [found] = verify_store(store).findings
+    assert "--source" in found.remedy
+    run(capsys, store, "--source", "kafka:clicks", "--partitions", "2,3")
+    assert store.client.smembers(keys.of_bandit("home").refusing) == {b"kafka:clicks:3"}
+    assert verify_store(store).is_clean
 
 
 @pytest.mark.parametrize("words", [["--partitions", "2"], ["--partitions", "0,9"]])

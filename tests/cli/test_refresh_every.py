@@ -156,13 +156,27 @@ def test_failed_segments_are_named(store):
     assert process.returncode == 0
 
 
+def test_bandits_and_segments_may_come_later(store):
+    recorded(store, "other")
+    with accompany(store.url, "--bandit", "home", "--segment", "IN") as process:
+        assert process.stderr.readline() == "waiting for events of home; the store has 'other'\n"
+        Bandit("home", store).record("US", "a")
+        assert process.stderr.readline() == "home: waiting for events of IN\n"
+        recorded(store)
+        assert "home: 2 segments published" in process.stdout.readline()
+        process.terminate()
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert version(store, "other") == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         ([], "--bandit is missing: name one; with --every any number, or none for all"),
         (["--bandit", "home", "--bandit", "sale"], "--bandit is"),
-        (["--every", "60s", "--bandit", "hom"], "bandit is 'hom'"),
-        (["--every", "60s", "--bandit", "home", "--segment", "nowhere"], "segment is 'nowhere'"),
+        (["--every", "60s", "--bandit", "home", "--bandit", ""], "bandit is ''"),
+        (["--every", "60s", "--bandit", "home", "--segment", "/"], "segment is '/'"),
         (["--every", "60s", "--segment", "IN"], "--segment is"),
         (["--every", "0s", "--bandit", "home"], "no duration"),
         (["--bandit", "home", "--metrics-port", "0"], "--metrics-port is 0"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from decimal import Decimal
 from fractions import Fraction
@@ -159,6 +159,19 @@ def test_what_recommenders_are_asked(bandit: bc.Bandit) -> None:
         )
         check(r.warm_up, {}, {"timeout_s": {"float64"}})
         check(r.reload, {}, {"timeout_s": {"None", "float64"}})
+
+
+def test_memory_that_runs_out_is_nobodys_argument(bandit: bc.Bandit) -> None:
+    def exhausting() -> Iterator[Any]:
+        raise MemoryError
+        yield
+
+    with bc.Recommender(bandit, default=["d"], poll_s=None) as r:
+        for name in ("users", "exclude"):
+            with pytest.raises(MemoryError):
+                r.recommend_many("IN", **{"users": ["u"], name: exhausting()})
+        with pytest.raises(MemoryError):
+            r.recommend("IN", exclude=exhausting())
 
 
 def test_frequency_caps() -> None:

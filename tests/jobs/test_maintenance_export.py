@@ -31,11 +31,13 @@ from banditcore.maintenance.importing import exported_name, import_bandit
 from banditcore.maintenance.verify import verify_store
 from banditcore.recording import Applied
 from banditcore.store import Store, connect, keys
+from banditcore.store.counts import index
 from banditcore.store.counts.dump import dump, restore
 from banditcore.store.counts.updates import OrderedUpdate
 from banditcore.store.functions import library, maintenance_library
 from banditcore.store.seals import seal, unseal
 from bandits import everything, table
+from proxy import proxy_before
 from servers import running_server
 
 NOW = 1_790_000_000
@@ -475,6 +477,62 @@ def test_verify_says_what_a_first_import_left_and_how_to_go_on(
         assert main(["forget", "home", "--yes", *arguments]) == 0
         assert [key for c in any_store.servers().values() for key in c.scan_iter()] == []
     assert verify_store(any_store).findings == ()
+
+
+@pytest.mark.parametrize("remedy", ["import", "forget"])
+@pytest.mark.parametrize("request_of_it", [b"SADD", b"end_import"])
+def test_an_import_that_is_cut_at_its_end_can_go_on(
+    tmp_path, capsys, request_of_it: bytes, remedy: str
+) -> None:
+    with running_server() as server, proxy_before(server.socket_path) as proxy:
+        arguments = ["--url", server.url]
+        with connect(server.url) as store, connect(proxy.url) as cut:
+            bandit, file = filled(store, tmp_path), tmp_path / "home.bce"
+            export_bandit(bandit, file)
+            wanted = contents(store)
+            del wanted[keys.BANDITS.encode()]
+            emptied(store)
+            Bandit("other", store).record("IN", "a")
+            proxy.cut_next_request(request_of_it, 0)
+            with pytest.raises(StoreError):
+                import_bandit(cut, file)
+            assert {each.bandit for each in verify_store(store).findings} == {"home"}
+            assert main(["inspect", *arguments]) == 0  # the others are there
+            assert "other" in capsys.readouterr().out
+            if remedy == "import":
+                assert main(["import", str(file), *arguments]) == 0
+            else:
+                assert main(["forget", "home", "--yes", *arguments]) == 0
+                assert index.bandits(store) == ["other"]
+                import_bandit(store, file)
+            assert index.bandits(store) == ["home", "other"]
+            assert verify_store(store).findings == ()
+            assert wanted.items() <= contents(store).items()
+
+
+@pytest.mark.parametrize("name", [b"SADD", b"end_import"])
+def test_an_import_whose_last_replies_are_lost_is_complete_or_goes_on(
+    tmp_path, name: bytes
+) -> None:
+    with (
+        running_server() as server,
+        proxy_before(server.socket_path) as proxy,
+        connect(server.url) as store,
+        connect(proxy.url) as cut,
+    ):
+        bandit, file = filled(store, tmp_path), tmp_path / "home.bce"
+        export_bandit(bandit, file)
+        wanted = contents(store)
+        emptied(store)
+        proxy.lose_next_reply(name)
+        with pytest.raises(StoreError):
+            import_bandit(cut, file)
+        if name == b"SADD":
+            assert {each.bandit for each in verify_store(store).findings} == {"home"}
+            import_bandit(store, file)
+        assert index.bandits(store) == ["home"]
+        assert verify_store(store).findings == ()
+        assert wanted.items() <= contents(store).items()
 
 
 def test_a_first_import_whose_list_is_damaged_is_told(store: Store, tmp_path) -> None:

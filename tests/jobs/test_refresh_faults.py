@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing as mp
+import struct
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -19,6 +21,7 @@ from banditcore.store import keys
 from banditcore.store.connect import Store, connect
 from banditcore.store.counts import index
 from banditcore.store.publish import fetch, publish
+from banditcore.store.seals import seal
 from bandits import die
 
 SEGMENTS = ("", "IN", "US", "IN/m", "IN/w")
@@ -177,6 +180,18 @@ def test_a_damaged_segment_fails_alone_with_its_ancestors(bandit, raw):
     assert [done for done, _, _ in calls] == [1, 2, 3, 4, 5]
     assert {total for _, total, _ in calls} == {5}
     assert sorted(segment for _, _, segment in calls) == sorted(SEGMENTS)
+
+
+def test_sums_that_are_not_finite_fail_alone(bandit):
+    """Each is a number still; both together are none."""
+    most = seal(struct.pack("<2d", sys.float_info.max, 0.0))
+    damage(bandit.store, "IN/m", most)
+    damage(bandit.store, "IN/w", most)
+    report = bandit.refresh()
+    assert report.published == ("US",)
+    assert list(report.failed) == ["", "IN", "IN/m", "IN/w"]
+    for above in ("", "IN"):
+        assert report.failed[above].startswith("counts of 'IN' and below it: ")
 
 
 def test_a_damaged_ancestor_leaves_those_below_alone(bandit):

@@ -72,8 +72,7 @@ def unacknowledged(store: Store) -> int:
 
 
 def letters(store: Store) -> list[dead_letters.DeadLetter]:
-    place = dead_letters.place_of(f"group:{STREAM}", 0)
-    return dead_letters.read(store, "home", place)
+    return dead_letters.read(store, "home", 0, source=f"group:{STREAM}")
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])

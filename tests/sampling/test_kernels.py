@@ -89,7 +89,7 @@ def test_the_best_of_a_row_are_the_greatest_log_odds(kernel, name, share, low):
 
 @pytest.mark.parametrize("name", _sampling.kernel_names())
 def test_the_screen_of_a_top_k_leaves_nobody_out(kernel, name):
-    """Under weights, with `boosted` the screen is the key itself, else a value: same answers."""
+    """`boosted` has shapes below 1 looked for, and under weights screens by the key itself."""
     kernel(name)
     for n in WIDTHS:
         a, b, weight = columns(n, "from one")

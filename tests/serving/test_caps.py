@@ -104,6 +104,7 @@ def test_indexes_follow_what_is_served() -> None:
     assert indexes.of("IN", first) is index
     assert indexes.of("US", first) is not index
     assert indexes.of("IN", other).arms is other
-    kept = indexes.of("US", first)
+    kept, gone = indexes.of("US", first), indexes.of("IN", other)
     indexes.keep({"US"})
     assert indexes.of("US", first) is kept
+    assert indexes.of("IN", other) is not gone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 from collections import Counter
 from typing import Any
 
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from banditcore._packed import PackedIds
 from banditcore.errors import InvalidTypeError, InvalidValueError, NotReadyError
 from banditcore.serving import FrequencyCap, Recommendation, Recommendations, Recommender
+from banditcore.serving.exclusions import ExcludedPlaces
 from banditcore.store.connect import Store
 from published import NOW, Home, put, rows, snapshot, warm
 
@@ -93,6 +96,17 @@ def test_a_batch_leaves_out_what_single_requests_would(
         assert len(unknown[1]) == 100
         assert unknown[0] == unknown[2]
         assert len(unknown[0]) < 100
+
+
+def test_what_one_user_must_not_be_shown_keeps_no_places_of_others() -> None:
+    arms = PackedIds(np.array([1, 2, 3], np.uint32), b"abc", 256)
+    sets = [frozenset("ab"), frozenset(), frozenset("cax")]
+    batch = ExcludedPlaces.of_sets(arms, sets)
+    assert [batch[user] for user in range(len(batch))] == [*sets[:2], frozenset("ca")]
+    users, places = [batch.of_user(user) for user in range(3)], weakref.ref(batch.places)
+    del batch
+    assert places() is None
+    assert [user.ids() for user in users] == [*sets[:2], frozenset("ca")]
 
 
 def test_it_is_a_sequence(store: Store) -> None:

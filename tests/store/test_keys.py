@@ -47,7 +47,7 @@ def test_a_partition_has_keys_of_its_own_in_one_slot(
     assert len({key[: key.index("}")] for key in ours}) == 1
     others = {*keys.of_bandit(bandit), *keys.of_segment(bandit, name), keys.lease(bandit, name)}
     assert ours.isdisjoint(others)
-    assert len(others) == 4 + 5 + 1
+    assert len(others) == 5 + 5 + 1
 
 
 @given(ids, ids, ids, ids)

@@ -183,8 +183,9 @@ def test_lines_that_nobody_gave_back_leave_room_for_others() -> None:
     other.close()
 
 
-def test_requests_go_on_while_a_thread_is_slow_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    other, starting, gate = Other(), threading.Event(), threading.Event()
+def slow_starts(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Hold up whoever starts a thread that opens lines: told by the one event, until the other."""
+    starting, gate = threading.Event(), threading.Event()
     start = threading.Thread.start
 
     def slowly(thread: threading.Thread) -> None:
@@ -193,10 +194,16 @@ def test_requests_go_on_while_a_thread_is_slow_to_start(monkeypatch: pytest.Monk
             gate.wait(20)
         start(thread)
 
+    monkeypatch.setattr(threading.Thread, "start", slowly)
+    return starting, gate
+
+
+def test_requests_go_on_while_a_thread_is_slow_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Other()
     lines = Lines(other.open, "test")
     first, second = taken(lines), taken(lines)
     wait_until(lambda: not opens(), "the thread goes on")
-    monkeypatch.setattr(threading.Thread, "start", slowly)
+    starting, gate = slow_starts(monkeypatch)
     with ThreadPoolExecutor(2) as pool:
         third = pool.submit(taken, lines)
         assert starting.wait(20)
@@ -207,4 +214,24 @@ def test_requests_go_on_while_a_thread_is_slow_to_start(monkeypatch: pytest.Monk
         assert third.result() is first  # it was waited for, and came sooner than a new one
     lines.give_back(second)
     lines.close()
+    other.close()
+
+
+def test_closing_does_not_mind_a_thread_that_has_not_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = Other()
+    lines = Lines(other.open, "test")
+    starting, gate = slow_starts(monkeypatch)
+    with ThreadPoolExecutor(1) as pool:
+        taking = pool.submit(taken, lines)
+        assert starting.wait(20)
+        try:
+            lines.close()
+        finally:
+            gate.set()
+        with pytest.raises(NoLineError):
+            taking.result(20)
+    wait_until(lambda: not opens(), "the thread goes on")
+    assert other.tried == 0
     other.close()

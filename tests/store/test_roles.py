@@ -183,8 +183,11 @@ def test_a_worker_can_share_a_stream_of_others(
     source.close()
     assert any_store.client.xinfo_consumers("KEY", "banditcore") == []
     assert stored(any_store) == {"X": {"a": (1.0, 1.0)}}
-    place = dead_letters.place_of("group:KEY", 0)
-    assert len(dead_letters.read(any_store, "home", place)) == 1
+    assert len(dead_letters.read(any_store, "home", 0, source="group:KEY")) == 1
+    [letters] = verify_store(login("maintaining")).findings
+    assert letters.is_note
+    forget_bandit(login("maintaining"), "home")
+    assert verify_store(any_store).findings == ()
 
 
 def test_who_maintains_can_replay(any_store: Store, login: Callable[[str], Store]) -> None:

@@ -235,6 +235,16 @@ def test_the_better_of_two_humps_is_found(strangers, best, times):
         assert math.exp(at) == pytest.approx(best, rel=0.05)
 
 
+def test_the_largest_numbers_there_are_end_a_fit_too():
+    """Their sums are infinite, and no step of a climb would be a number."""
+    largest = np.finfo(float).max
+    for s, f in (([largest, largest], [0.0, largest]), ([largest], [0.0]), ([0.0], [largest])):
+        for fit in (fit_beta, lambda s, f: fit_strength(s, f, np.full(len(s), 0.3))):
+            found = fit(np.array(s), np.array(f))
+            assert np.isfinite(found).all()
+            assert found == fit(np.minimum(s, 1e290), np.minimum(f, 1e290))
+
+
 def test_no_data_give_the_uniform_prior():
     for n in (0, 1, 5):
         assert fit_beta(np.zeros(n), np.zeros(n)) == pytest.approx((1.0, 1.0))

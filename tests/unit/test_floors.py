@@ -104,6 +104,7 @@ FLOORS = (
         "store.event_streams.streams",
         "store.event_streams.stream_reading",
         "store.event_streams.partitions",
+        "store.event_streams.refusing",
         "store.event_streams.dead_letters",
         "store.event_streams.consumer_group",
         "store.event_streams.stream_checkpoints",

@@ -18,7 +18,12 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 
 @contextmanager
 def awaited_store(
-    url: str, check: Callable[[Store], None], stop: threading.Event, output: Output
+    url: str,
+    check: Callable[[Store], object],
+    stop: threading.Event,
+    output: Output,
+    *,
+    timeout_s: float = 5.0,
 ) -> Iterator[Store | None]:
     """Yield the store once it answers, and close it; None when `stop` is set before.
 
@@ -33,6 +38,8 @@ def awaited_store(
         Set by whoever ends the command.
     output : Output
         Is told, once a minute, that the store is waited for.
+    timeout_s : float
+        As `connect` takes it: the longest that a signal is not heard.
 
     Raises
     ------
@@ -42,7 +49,7 @@ def awaited_store(
     notices, pause_s = Notices(lambda text: output.warn(plain(text))), _FIRST_PAUSE_S
     while not stop.is_set():
         try:
-            store = connect(url)
+            store = connect(url, timeout_s=timeout_s)
         except StoreUnavailableError as error:
             notices.say("outage", f"waiting: {error}")
         else:
@@ -57,7 +64,7 @@ def awaited_store(
     yield None
 
 
-def _answers(store: Store, check: Callable[[Store], None], notices: Notices) -> bool:
+def _answers(store: Store, check: Callable[[Store], object], notices: Notices) -> bool:
     try:
         check(store)
     except StoreUnavailableError as error:

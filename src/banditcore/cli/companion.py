@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 
 from banditcore.bandit import Bandit
@@ -12,14 +12,17 @@ from banditcore.cli.awaiting import awaited_store
 from banditcore.cli.crew import Crew, Tell
 from banditcore.cli.metrics import serve
 from banditcore.cli.output import Output, plain
-from banditcore.cli.selection import existing_bandit, existing_segment
+from banditcore.cli.selection import shown
 from banditcore.cli.stopping import stopped_by_signals
 from banditcore.cli.wording import counted
 from banditcore.errors import StoreUnavailableError
+from banditcore.identifiers import check_bandit, check_segment
 from banditcore.metrics import Metrics
+from banditcore.notices import Notices
 from banditcore.refresh import Refresher, RefreshReport
 from banditcore.refresh.drawing import Executors
 from banditcore.refresh.metering import RefreshMeter
+from banditcore.segments import is_within
 from banditcore.store.connect import Store
 from banditcore.store.counts import index
 
@@ -28,20 +31,17 @@ __all__ = ["accompany", "sentence"]
 
 def accompany(arguments: argparse.Namespace, output: Output, executor: Executors | None) -> int:
     """Refresh until SIGTERM or SIGINT; a second one ends the process at once."""
-
-    def check(store: Store) -> None:
-        for name in arguments.bandit or ():
-            existing_bandit(store, name)
-            for path in arguments.segment or ():
-                existing_segment(Bandit(name, store), path)
-
+    for name in arguments.bandit or ():
+        check_bandit(name)
+    for path in arguments.segment or ():
+        check_segment(path)
     with (
         stopped_by_signals() as stop,
         serve(arguments.metrics_port, arguments.metrics_host, output) as metrics,
-        awaited_store(arguments.url, check, stop, output) as store,
+        awaited_store(arguments.url, index.bandits, stop, output) as store,
     ):
         if store is not None:
-            refreshing = _Refresh(store, arguments, executor, stop, metrics=metrics)
+            refreshing = _Refresh(store, arguments, executor, stop, output, metrics=metrics)
             crew = Crew("refresh", refreshing.bandits, refreshing.work, stop)
             crew.run(partial(_show, output), output.warn)
     return 0
@@ -66,9 +66,11 @@ class _Refresh:
         arguments: argparse.Namespace,
         executor: Executors | None,
         stop: threading.Event,
+        output: Output,
         *,
         metrics: Metrics | None,
     ) -> None:
+        self._notices = Notices(output.warn)
         self._store = store
         self._arguments = arguments
         self._executor = executor
@@ -76,13 +78,39 @@ class _Refresh:
         self._metrics = metrics
 
     def bandits(self, _served: Collection[str]) -> list[str]:
-        """Return the bandits that need a refresher."""
-        if self._arguments.bandit:
-            return list(self._arguments.bandit)
+        """Return the bandits that can be refreshed; say what of those named is missing."""
+        named = self._arguments.bandit
         try:
-            return index.bandits(self._store)
-        except StoreUnavailableError:
-            return []  # refreshers wait for it and say so; new bandits are found later
+            there = index.bandits(self._store)
+            if named:
+                self._say_what_is_missing(named, there)
+                there = [name for name in named if name in there]
+            return [name for name in there if self._has_segments(name)]
+        except StoreUnavailableError as error:
+            self._notices.say("outage", f"waiting: {plain(str(error))}")
+            return []  # refreshers wait for it, too; new bandits are found later
+
+    def _has_segments(self, name: str) -> bool:
+        """Return whether all segments that are named are there."""
+        named = self._arguments.segment
+        if not named:
+            return True
+        paths = index.segments(self._store, name)
+        missing = [path for path in named if not any(is_within(each, path) for each in paths)]
+        if missing:
+            self._notices.say(
+                name, f"{plain(name)}: waiting for events of {', '.join(map(plain, missing))}"
+            )
+        return not missing
+
+    def _say_what_is_missing(self, named: Sequence[str], there: Sequence[str]) -> None:
+        missing = [name for name in named if name not in there]
+        if missing:
+            others = shown(there)
+            has = f"; the store has {others}" if others else ""
+            self._notices.say(
+                "bandits", f"waiting for events of {', '.join(map(plain, missing))}{has}"
+            )
 
     def work(self, name: str, tell: Tell[RefreshReport]) -> None:
         """Refresh a bandit until the command is stopped."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import shlex
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -16,7 +17,7 @@ from banditcore.cli.selection import existing_bandit
 from banditcore.cli.wording import counted, refused
 from banditcore.emitting.replaying import every_letter, replay, times_of
 from banditcore.store.connect import connect
-from banditcore.store.event_streams import dead_letters, partitions
+from banditcore.store.event_streams import dead_letters, partitions, refusing
 from banditcore.store.event_streams.dead_letters import STREAMS, DeadLetter
 
 if TYPE_CHECKING:
@@ -71,12 +72,20 @@ def _partitions(store: Store, arguments: argparse.Namespace) -> list[int]:
         if arguments.replay:
             what = f"what {arguments.source!r} refused is not beside a stream"
             raise refused("--replay", True, f"{what}: let its producers send it again")
-        if arguments.partitions is None and not arguments.source.startswith("group:"):
+        wanted: list[int] | None = arguments.partitions
+        if wanted is None:
+            known = refusing.known(store, arguments.bandit)
+            wanted = [number for source, number in known if source == arguments.source]
+        if not wanted and arguments.source.startswith("group:"):
+            wanted = [0]
+        if not wanted:
             remedy = f"the store does not know those of {arguments.source!r}"
             raise refused("--partitions", None, remedy)
-        return arguments.partitions or [0]
+        for partition in wanted:
+            dead_letters.learn(store, arguments.bandit, partition, arguments.source)
+        return wanted
     there = partitions.load(store, arguments.bandit) or 0
-    wanted: list[int] = list(range(there)) if arguments.partitions is None else arguments.partitions
+    wanted = list(range(there)) if arguments.partitions is None else arguments.partitions
     if missing := [number for number in wanted if number >= there]:
         have = counted(there, "partition")
         remedy = f"the events of bandit {arguments.bandit!r} have {have}, from 0 on"
@@ -132,11 +141,14 @@ def _show(
     )
     if found > len(latest):
         output.warn(f"{found - len(latest):,} more before these; --limit shows them")
+    if arguments.source == STREAMS:
+        for source in sorted({source for source, _ in refusing.known(store, name)}):
+            output.warn(f"--source {plain(shlex.quote(source))} shows those of another source")
 
 
 def _rows(store: Store, name: str, wanted: list[int], source: str) -> Iterator[dict[str, Any]]:
     for partition in wanted:
-        for letter in every_letter(store, name, dead_letters.place_of(source, partition)):
+        for letter in every_letter(store, name, partition, source):
             event, packed = _event(letter.raw)
             yield {
                 "partition": partition,

@@ -120,8 +120,8 @@ def _show(arguments: argparse.Namespace, planned: Forgotten, output: Output) -> 
         f"{counted(len(planned.segments), 'segment')}; "
         f"slates of {counted(len(planned.slates), 'segment')}"
     )
-    if planned.streams.partitions:
-        held = planned.streams
+    held = planned.streams
+    if held.partitions or held.dead_letters:
         output.warn(
             f"  streams of {counted(held.partitions, 'partition')}: "
             f"{counted(held.unapplied, 'event that is', 'events that are')} not counted yet, "

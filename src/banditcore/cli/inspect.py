@@ -12,7 +12,11 @@ from banditcore.cli.live import live
 from banditcore.cli.output import Output, Shown, age, plain, span
 from banditcore.cli.selection import existing_bandit, existing_segment
 from banditcore.cli.wording import counted, refused
-from banditcore.errors import CorruptDataError, StoreUnavailableError
+from banditcore.errors import (
+    ConfigurationConflictError,
+    CorruptDataError,
+    StoreUnavailableError,
+)
 from banditcore.segments import lineage, with_ancestors
 from banditcore.slate_format import decode_header
 from banditcore.store import publish
@@ -84,7 +88,11 @@ def _bandits(store: Store, output: Output) -> None:
     rows: list[dict[str, Any]] = []
     for name in index.bandits(store):
         bandit = Bandit(name, store)
-        half_life = bandit.half_life
+        try:
+            half_life = bandit.half_life
+        except ConfigurationConflictError as error:  # being imported; the others are not
+            output.warn(plain(str(error)))
+            half_life = None
         rows.append(
             {
                 "bandit": name,

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from banditcore.cli.awaiting import awaited_store
 from banditcore.cli.live_state import BanditState, LiveReader, SegmentState
 from banditcore.cli.output import Output, TableContent, age, plain
 from banditcore.cli.selection import existing_bandit
 from banditcore.cli.stopping import stopped_by_signals
 from banditcore.cli.wording import counted
 from banditcore.errors import StoreError
-from banditcore.store.connect import connect
+from banditcore.store.connect import Store
 from banditcore.store.monitoring import Holder
 
 __all__ = ["live"]
@@ -27,24 +29,36 @@ _REPLY_S = 3.0
 def live(arguments: argparse.Namespace, output: Output) -> int:
     """Show how bandits stand until SIGTERM or SIGINT; a second one ends the process at once."""
     every_s = (arguments.interval or _EVERY).total_seconds()
-    with connect(arguments.url, timeout_s=_REPLY_S) as store, stopped_by_signals() as stop:
-        name = arguments.bandit and existing_bandit(store, arguments.bandit)
-        reader = LiveReader(store, name, arguments.limit)
-        with output.changing_tables() as change:
-            view = _View(output)
-            states: list[BanditState] = []
-            while not stop.is_set():
-                trouble = ""
-                try:
-                    states = reader.read()
-                except StoreError as error:
-                    trouble = str(error)
-                if change is not None:
-                    change(_tables(states), f"unreachable: {plain(trouble)}" if trouble else "")
-                else:
-                    view.write(states, trouble)
-                stop.wait(every_s)
+
+    def check(store: Store) -> None:
+        if arguments.bandit:
+            existing_bandit(store, arguments.bandit)
+
+    with (
+        stopped_by_signals() as stop,
+        awaited_store(arguments.url, check, stop, output, timeout_s=_REPLY_S) as store,
+    ):
+        if store is not None:
+            reader = LiveReader(store, arguments.bandit, arguments.limit)
+            _show(reader, every_s, stop, output)
     return 0
+
+
+def _show(reader: LiveReader, every_s: float, stop: threading.Event, output: Output) -> None:
+    with output.changing_tables() as change:
+        view = _View(output)
+        states: list[BanditState] = []
+        while not stop.is_set():
+            trouble = ""
+            try:
+                states = reader.read()
+            except StoreError as error:
+                trouble = str(error)
+            if change is not None:
+                change(_tables(states), f"unreachable: {plain(trouble)}" if trouble else "")
+            else:
+                view.write(states, trouble)
+            stop.wait(every_s)
 
 
 class _View:

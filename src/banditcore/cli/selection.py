@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from banditcore.cli.output import span
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from banditcore.bandit import Bandit
     from banditcore.store.connect import Store
 
-__all__ = ["check_half_life", "existing_bandit", "existing_segment"]
+__all__ = ["check_half_life", "existing_bandit", "existing_segment", "shown"]
 
 _NAMED = 10
 
@@ -32,11 +33,14 @@ def existing_bandit(store: Store, name: str) -> str:
     check_bandit(name)
     known = index.bandits(store)
     if name not in known:
-        shown = ", ".join(map(repr, known[:_NAMED])) + (", ..." if len(known) > _NAMED else "")
-        raise InvalidValueError(
-            describe("bandit", name, f"the store has {shown or 'none yet: ingest a log first'}")
-        )
+        remedy = f"the store has {shown(known) or 'none yet: record events first'}"
+        raise InvalidValueError(describe("bandit", name, remedy))
     return name
+
+
+def shown(names: Sequence[str]) -> str:
+    """Return some names in words, fit for a terminal; empty for none."""
+    return ", ".join(map(repr, names[:_NAMED])) + (", ..." if len(names) > _NAMED else "")
 
 
 def existing_segment(bandit: Bandit, path: str) -> str:

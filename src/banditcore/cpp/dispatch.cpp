@@ -23,7 +23,8 @@ bool has_avx512() {
 }
 #endif
 
-// Best first; of two with one name a machine runs one. A kernel for another instruction set is one line here, its source, and in setup.py its flags.
+// Best first; of two with one name a machine runs one. A kernel for another instruction set is one line here, its
+// source, and in setup.py its flags.
 const Choice kChoices[] = {
 #ifdef BANDITCORE_X86_KERNELS
     {&kernel_avx512, has_avx512},

@@ -54,7 +54,9 @@ BANDITCORE_INLINE double gathered(const double* from, std::uint64_t index) { ret
 BANDITCORE_INLINE std::uint64_t gathered(const std::uint64_t* from, std::uint64_t index) { return from[index]; }
 // The upper half of a word, with anything above it; the low halves of two words as one.
 BANDITCORE_INLINE std::uint64_t upper_half(std::uint64_t word) { return word >> 32; }
-BANDITCORE_INLINE std::uint64_t joined(std::uint64_t low, std::uint64_t high) { return (low & 0xffffffffu) | high << 32; }
+BANDITCORE_INLINE std::uint64_t joined(std::uint64_t low, std::uint64_t high) {
+  return (low & 0xffffffffu) | high << 32;
+}
 // The exponent of a positive normal number, as a number.
 BANDITCORE_INLINE double exponent_of(double value) {
   return float_of((bits_of(value) >> 52) | 0x4330000000000000u) - (0x1p52 + 1023.0);

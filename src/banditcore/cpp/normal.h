@@ -1,8 +1,8 @@
 // Pairs of normals by Box and Muller, without a division.
 //
-// Normals are scaled by 1 / sqrt(12) here: the squeeze of gamma.h then needs no factor. The polynomials are least-squares
-// fits at Chebyshev nodes of the ranges named. The radius is right to 1e-13, relative, sine and cosine to 1e-14: a
-// distance between distribution functions that 1e25 draws would not show.
+// Normals are scaled by 1 / sqrt(12) here: the squeeze of gamma.h then needs no factor. The polynomials are
+// least-squares fits at Chebyshev nodes of the ranges named. The radius is right to 1e-13, relative, sine and cosine to
+// 1e-14: a distance between distribution functions that 1e25 draws would not show.
 #pragma once
 
 #include "elementary.h"
@@ -12,8 +12,8 @@ namespace {
 constexpr double kNormalScale = 3.4641016151377544;  // sqrt(12)
 
 // -log(u) / 12 for u in (0, 1), never negative. u = 2^e m with m in [31/32, 31/16), in sixteen cells; with
-// r = m / centre - 1, |r| < 1/31, it is -(log(2) e + log(centre) + log(1 + r)) / 12. The cell below 1 has centre 1: where
-// the answer is near 0 it is r times a polynomial, without cancellation. The inverse centres have few bits.
+// r = m / centre - 1, |r| < 1/31, it is -(log(2) e + log(centre) + log(1 + r)) / 12. The cell below 1 has centre 1:
+// where the answer is near 0 it is r times a polynomial, without cancellation. The inverse centres have few bits.
 alignas(64) constexpr double kCellInverse[16] = {
     1.0, 0.96875, 0.9140625, 0.86328125,
     0.8203125, 0.78125, 0.74609375, 0.7109375,

@@ -164,8 +164,8 @@ struct Owned {
   unsigned forks;  // of the process that made it
 };
 
-// Null without memory. Never destroyed: its threads may outlive static destruction. A forked child has none of them, and
-// locks in whichever state: it starts with a pool of its own and leaves the parent's alone.
+// Null without memory. Never destroyed: its threads may outlive static destruction. A forked child has none of them,
+// and locks in whichever state: it starts with a pool of its own and leaves the parent's alone.
 Pool* the_pool() noexcept {
   static std::atomic<Owned*> pool{nullptr};
   const unsigned now = forks();

@@ -7,10 +7,11 @@ namespace banditcore {
 
 constexpr std::int64_t kNoLimit = -1;
 
-// Calls work(context, thread, unit) for begin <= unit < end, in this order, on up to `threads` threads of which the caller
-// is number 0; returns when all that was begun is done. After `patience` nanoseconds no unit is begun, save the first.
-// Returns the first unit that was not begun: `end` if none is left. A thread that cannot be started, or that serves another
-// call, leaves its units to the rest: the caller alone gets through. No thread number is used by two threads at a time.
+// Calls work(context, thread, unit) for begin <= unit < end, in this order, on up to `threads` threads of which the
+// caller is number 0; returns when all that was begun is done. After `patience` nanoseconds no unit is begun, save the
+// first. Returns the first unit that was not begun: `end` if none is left. A thread that cannot be started, or that
+// serves another call, leaves its units to the rest: the caller alone gets through. No thread number is used by two
+// threads at a time.
 std::int64_t share_units(std::int64_t begin, std::int64_t end, int threads, std::int64_t patience,
                          void (*work)(void*, int, std::int64_t), void* context) noexcept;
 

@@ -32,7 +32,8 @@ BANDITCORE_INLINE void race_rows(const Race& race, StreamKey key, std::uint64_t 
     }
     for (int i = 0; i < group; ++i) {
       if (brief && row[i].state() == ShortRow::kDecided) continue;
-      LongRow(race, key, first + at + i, scratch).run(k, bans.all, bans_of(at + i), bans.per_row_size, out + (at + i) * k);
+      LongRow(race, key, first + at + i, scratch)
+          .run(k, bans.all, bans_of(at + i), bans.per_row_size, out + (at + i) * k);
     }
   }
 }

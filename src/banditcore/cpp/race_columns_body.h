@@ -54,7 +54,8 @@ BANDITCORE_INLINE Floats absolute(Floats x) { return float_of(bits_of(x) & 0x7FF
 // log Gamma(x) - ((x - 1/2) log x - x + log(2 pi) / 2) for x >= 8, to 2e-14 (DLMF 5.11.1).
 BANDITCORE_INLINE Floats stirling_rest(Floats x) {
   const Floats w = 1.0 / x, r = w * w;
-  return w * (1.0 / 12 - r * (1.0 / 360 - r * (1.0 / 1260 - r * (1.0 / 1680 - r * (1.0 / 1188 - r * (691.0 / 360360))))));
+  return w * (1.0 / 12 - r * (1.0 / 360 - r * (1.0 / 1260 - r * (1.0 / 1680 - r * (1.0 / 1188 -
+             r * (691.0 / 360360))))));
 }
 
 // x (x + 1) ... (x + 7)
@@ -93,7 +94,8 @@ BANDITCORE_INLINE void prepare(const double* a_column, const double* b_column, s
     const Floats root = 1.0 / square_root(a);
     const Floats cube = 1.0 + root * (z / 3.0 - root / 9.0);
     const Floats spread = square_root(total / (a * b));
-    Floats y = select((a < b) & (cube > 0.5), mode + 3.0 * logarithm(greatest(cube, all_floats(0.5))), mode + z * spread);
+    Floats y =
+        select((a < b) & (cube > 0.5), mode + 3.0 * logarithm(greatest(cube, all_floats(0.5))), mode + z * spread);
     Floats miss = all_floats(0.0);
     for (int step = 0; step < 4; ++step) {
       const Floats e = exponential(-absolute(y)), small = e / (1.0 + e), large = 1.0 / (1.0 + e);
@@ -209,9 +211,11 @@ BANDITCORE_INLINE void measure(const RaceSpan& span) {
     // quadratic through miss / (s (1 - s)) tells, which reaches 0.055 of its value at a knot.
     const Floats first = 16.0 * miss[0] - 12.0 * miss[1] + 16.0 / 3 * miss[2];
     const Floats last = 16.0 / 3 * miss[0] - 12.0 * miss[1] + 16.0 * miss[2];
-    const Floats low = lesser(lesser(lesser(miss[0], miss[1]), lesser(miss[2], all_floats(0.0))), 0.06 * lesser(first, last));
+    const Floats low =
+        lesser(lesser(lesser(miss[0], miss[1]), lesser(miss[2], all_floats(0.0))), 0.06 * lesser(first, last));
     const Floats high =
-        greatest(greatest(greatest(miss[0], miss[1]), greatest(miss[2], all_floats(0.0))), 0.06 * greatest(first, last));
+        greatest(greatest(greatest(miss[0], miss[1]), greatest(miss[2], all_floats(0.0))),
+                 0.06 * greatest(first, last));
     store_singles(span.least + at, greatest(1.0 + 1.25 * low - 2.5e-4, all_floats(0.0)));
     const Floats lift = (1.15 * high + 1e-6) * 256.0;
     const Floats near = (lift + 0x1.8p52) - 0x1.8p52;

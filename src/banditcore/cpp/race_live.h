@@ -67,7 +67,9 @@ class RaceLiveArms {
   void resize(std::int64_t places) {
     const std::int64_t from = static_cast<std::int64_t>(arm_.size());
     arm_.resize(places);
-    for (auto* column : {&a_, &b_, &constant_, &density_, &above_, &next_density_, &next_above_}) column->resize(places);
+    for (auto* column : {&a_, &b_, &constant_, &density_, &above_, &next_density_, &next_above_}) {
+      column->resize(places);
+    }
     for (std::int64_t i = from; i < places; ++i) clear(i);
   }
   void clear(std::int64_t i) {

@@ -301,7 +301,7 @@ void RaceMarch::next_cell(double width) {
     const RaceSums right = sums_at(true, race_level(here_.y - depth));
     const double mass = 0.5 * depth * (left.rate + right.rate) + depth * depth / 12.0 * (left.rise - right.rise);
     if (round == 4 || std::fabs(mass - width) < kMassMiss * width) {
-      // Depth as a cubic of time must not turn back: slopes up to 3 at both ends are enough (Fritsch and Carlson, 1980).
+      // Depth as a cubic of time must not turn back: slopes up to 3 at both ends are enough (Fritsch, Carlson 1980).
       if (!(width < 3.0 * depth * left.rate && width < 3.0 * depth * right.rate)) {
         drop_all();
         return;

@@ -105,7 +105,8 @@ void RaceCall::play(int thread, std::int64_t begin, std::int64_t end) noexcept {
 }
 
 // Plays rows until their time can be told, and makes a unit of as many as are long beside handing them out and short
-// beside the call. A row may take a third of a microsecond, or a second. Returns the nanoseconds that the last ones took.
+// beside the call. A row may take a third of a microsecond, or a second. Returns how long the last ones took, in
+// nanoseconds.
 std::int64_t RaceCall::find_unit() noexcept {
   using Clock = std::chrono::steady_clock;
   constexpr std::int64_t kUnitTime = 100'000, kTold = 10'000;  // nanoseconds

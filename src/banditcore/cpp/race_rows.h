@@ -13,7 +13,9 @@ namespace banditcore {
 class RaceMemory {
  public:
   RaceMemory(const Race& race, int threads, std::int64_t k, std::int64_t bans_a_row);
-  RaceScratch& of(int thread) const noexcept { return *reinterpret_cast<RaceScratch*>(bytes_.get() + stride_ * thread); }
+  RaceScratch& of(int thread) const noexcept {
+    return *reinterpret_cast<RaceScratch*>(bytes_.get() + stride_ * thread);
+  }
 
  private:
   struct Free {
@@ -28,8 +30,8 @@ RaceRows choose_race(const char* kernel) noexcept;
 // Names that this machine can run, best first, with blanks between.
 const char* race_kernels() noexcept;
 
-// One call: rows first .. first + rows - 1 into `out`, (rows, k), whose answers depend on no thread. `advance` works for
-// about `patience` nanoseconds, but never less than a row; true while there is more.
+// One call: rows first .. first + rows - 1 into `out`, (rows, k), whose answers depend on no thread. `advance` works
+// for about `patience` nanoseconds, but never less than a row; true while there is more.
 class RaceCall {
  public:
   // Hands rows to threads by `unit`; 0 for as many as make a unit of useful length. Throws std::bad_alloc.

@@ -49,8 +49,8 @@ class ShortRow {
   }
 
   // Meets the arms of those points; writes the k arms of a decided row.
-  __attribute__((always_inline)) void meet(const Race& race, StreamKey key, std::uint64_t row, const std::uint64_t* banned,
-                              std::int32_t* out) {
+  __attribute__((always_inline)) void meet(const Race& race, StreamKey key, std::uint64_t row,
+                                           const std::uint64_t* banned, std::int32_t* out) {
     alignas(64) std::int32_t arms[kBatch];
     const RowDraws draws(race, key, row);
     std::uint32_t doubts = read_slots(race, batch_, slot_, side_, arms);

@@ -15,8 +15,9 @@ class RaceArms;
 
 class RaceTables {
  public:
-  // a, b: (n,) within 1e-100 .. 1e100, which must outlive the tables; weight: (n,) positive, or null. Throws std::bad_alloc, or
-  // std::length_error for tables beyond 2^32 slots, or std::runtime_error when `stopped`, asked every 50 ms, says so.
+  // a, b: (n,) within 1e-100 .. 1e100, which must outlive the tables; weight: (n,) positive, or null. Throws
+  // std::bad_alloc, or std::length_error for tables beyond 2^32 slots, or std::runtime_error when `stopped`, asked
+  // every 50 ms, says so.
   RaceTables(const double* a, const double* b, const double* weight, std::int64_t n,
              const RaceColumns& columns = race_columns(), bool (*stopped)() = nullptr);
   RaceTables(const RaceTables&) = delete;

@@ -26,6 +26,4 @@ const RiseKernel& rise_kernel(int place) noexcept {
   return kNone;
 }
 
-const RiseKernel& rise_kernel() noexcept { return rise_kernel(0); }
-
 }  // namespace banditcore

@@ -25,8 +25,7 @@ struct RiseKernel {
   RiseSums (*all)(const RiseTerms& terms, double scale);
 };
 
-// The best for this machine; or by place, with a name of null after the last.
-const RiseKernel& rise_kernel() noexcept;
+// Those that this machine can run, best first; after the last, one whose name is null.
 const RiseKernel& rise_kernel(int place) noexcept;
 
 extern const RiseKernel kRisesSerial;

@@ -61,7 +61,8 @@ void Ranks::whole_rows(int thread, std::int64_t unit) noexcept {
   const Cells cells = {first_row_, unit * unit_rows_, std::min((unit + 1) * unit_rows_, rows_), 0, arms_.size};
   kernel_.scan(arms_, key_, cells, tops);
   for (std::int64_t row = cells.row_begin; row < cells.row_end; ++row) {
-    kernel_.finish(tops[row - cells.row_begin], key_, first_row_ + static_cast<std::uint64_t>(row), k_, out_ + row * k_);
+    kernel_.finish(tops[row - cells.row_begin], key_, first_row_ + static_cast<std::uint64_t>(row), k_,
+                   out_ + row * k_);
   }
 }
 

@@ -11,7 +11,7 @@ namespace banditcore {
 // Work is handed to several threads in units of about this many draws: rows, or arms of one row.
 constexpr std::int64_t kUnitDraws = 1 << 16;
 
-// One call of fill, or of topk. `advance` does one more block of about `block` draws a thread; true while there is more.
+// One call of fill, or of topk. `advance` does one more block of about `block` draws a thread; true if there is more.
 class Fill {
  public:
   Fill(const Kernel& kernel, const Arms& arms, StreamKey key, std::uint64_t first_row, std::int64_t rows, int threads,
@@ -33,8 +33,8 @@ class Fill {
 class Ranks {
  public:
   // Throws std::bad_alloc.
-  Ranks(const Kernel& kernel, const Arms& arms, StreamKey key, std::uint64_t first_row, std::int64_t rows, std::int64_t k,
-        int threads, std::int64_t block, std::int32_t* out);
+  Ranks(const Kernel& kernel, const Arms& arms, StreamKey key, std::uint64_t first_row, std::int64_t rows,
+        std::int64_t k, int threads, std::int64_t block, std::int32_t* out);
   bool advance() noexcept;
 
  private:

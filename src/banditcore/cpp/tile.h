@@ -14,7 +14,8 @@ using banditcore::StreamKey;
 constexpr int kTile = 1024;
 constexpr int kInStep = kLanes == 8 ? 4 : 2;  // packs: as many as the registers hold
 static_assert(kTile % 64 == 0, "a tile is whole words of flags");
-// Columns do not start a multiple of 4096 bytes apart: loads would wait for unrelated stores, and crowd in one cache set.
+// Columns do not start a multiple of 4096 bytes apart: loads would wait for unrelated stores, and crowd in one
+// cache set.
 constexpr int kColumn = kTile + 40;
 
 // Columns of both gammas: the first's from 0, the second's from kColumn.
@@ -169,7 +170,8 @@ BANDITCORE_INLINE void scatter(double* to, Words cell, Floats pack) {
 // Draws the words of kPacks packs of cells. A tile of one row says so: much of the first rounds is then the same for
 // all.
 template <int kPacks, bool kOneRow>
-BANDITCORE_INLINE void draw_words(const Tile& tile, int cell, StreamKey key, std::uint64_t row, Stages& stages, int at) {
+BANDITCORE_INLINE void draw_words(const Tile& tile, int cell, StreamKey key, std::uint64_t row, Stages& stages,
+                                  int at) {
   using Packs = Bundle<Words, kPacks>;
   Packs rows = Packs{} + row;
   if constexpr (!kOneRow) rows = load_bundle<kPacks>(tile.row + cell) + row;
@@ -198,8 +200,8 @@ BANDITCORE_INLINE std::uint64_t draw_values(Tile& tile, int cell, const Stages& 
   return squeezed(x_a, w_a, base_a, x_b, w_b, base_b, load(stages.low + at));
 }
 
-// Stages run over a block of cells, one after the other: short chains over independent packs keep a processor busy where
-// one long chain a pack would leave it waiting. For the same reason no branch asks for open cells before the end.
+// Stages run over a block of cells, one after the other: short chains over independent packs keep a processor busy
+// where one long chain a pack would leave it waiting. For the same reason no branch asks for open cells before the end.
 template <bool kOneRow, class Value>
 BANDITCORE_INLINE void draw_rows(Tile& tile, int cells, StreamKey key, std::uint64_t row, double* values, Value value) {
   Stages stages;

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from banditcore.errors import BanditCoreError, CorruptDataError, InvalidValueError, describe
 from banditcore.event_format import decode_events, encode_events
 from banditcore.events import EventColumns
 from banditcore.store.event_streams import dead_letters, streams
-from banditcore.store.event_streams.dead_letters import DeadLetter
+from banditcore.store.event_streams.dead_letters import STREAMS, DeadLetter
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
@@ -42,10 +43,13 @@ class Replayed:
     before: int
 
 
-def every_letter(store: Store, bandit: str, place: int) -> Iterator[DeadLetter]:
-    """Yield the dead letters of a place (see `dead_letters.place_of`) by offset, page by page."""
+def every_letter(
+    store: Store, bandit: str, partition: int, source: str = STREAMS
+) -> Iterator[DeadLetter]:
+    """Yield the dead letters of a partition of a source by offset, page by page."""
+    read = partial(dead_letters.read, store, bandit, partition, source=source, limit=_PAGE)
     after = -1
-    while page := dead_letters.read(store, bandit, place, after=after, limit=_PAGE):
+    while page := read(after=after):
         yield from page
         after = page[-1].offset
 

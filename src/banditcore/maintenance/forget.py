@@ -99,7 +99,8 @@ def forget_bandit(
     check_bandit(bandit)
     segments = index.segments(store, bandit)
     of_bandit = keys.of_bandit(bandit)
-    is_begun = any(keyspace.existing(store, [of_bandit.settings, of_bandit.streams]))
+    begun = [of_bandit.settings, of_bandit.streams, of_bandit.refusing]
+    is_begun = any(keyspace.existing(store, begun))
     if not (segments or is_begun or bandit in index.bandits(store)):
         raise InvalidValueError(describe("bandit", bandit, "the store has no such bandit"))
     # What an import that has not ended wrote, no index names.

@@ -134,8 +134,9 @@ def import_bandit(
         read=library.packed(checkpoints),
         paths=library.packed(segment.encode() for segment in paths),
     )
-    _insist(ending, store, bandit)
+    # Comes before, as in `index.add`: whatever ends this here, no segments are out of sight.
     index.enter(store, bandit)
+    _insist(ending, store, bandit)
     return ImportReport(bandit, head.name, head.moment, len(paths))
 
 

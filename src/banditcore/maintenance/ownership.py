@@ -7,13 +7,21 @@ from collections.abc import Iterable
 
 from banditcore.store import keys
 from banditcore.store.connect import Store
-from banditcore.store.event_streams import partitions
+from banditcore.store.event_streams import dead_letters, partitions, refusing
 from banditcore.store.event_streams.stream_removal import known_partitions
 
-__all__ = ["Ownership", "is_of_stream", "is_seen", "is_settings", "tag", "tag_of"]
+__all__ = [
+    "Ownership",
+    "is_of_letters",
+    "is_of_stream",
+    "is_seen",
+    "is_settings",
+    "tag",
+    "tag_of",
+]
 
 _KEY = re.compile(
-    rb"(bc:\{[0-9a-f]{32}\}):(?:([abs]|w:[01])|([ciqp])|([xodl])|([eln]):[0-9a-f]{32}|(u))"
+    rb"(bc:\{[0-9a-f]{32}\}):(?:([abs]|w:[01])|([ciqpr])|([xodl])|([eln]):[0-9a-f]{32}|(u))"
 )
 _SETTINGS = re.compile(rb"bc:\{[0-9a-f]{32}\}:c")
 _SEGMENT, _PARTITION, _PASSING, _SEEN = 2, 4, 5, 6  # groups of _KEY
@@ -37,11 +45,15 @@ class Ownership:
         self.unknown: dict[bytes, str] = {}
 
     def add(self, store: Store, bandit: str, paths: Iterable[str]) -> None:
-        """Account for a bandit with its segments and streams."""
+        """Account for a bandit with its segments, streams and dead letters of other sources."""
         of_bandit = keys.of_bandit(bandit)
         self._names |= {key.encode() for key in of_bandit}
         self._bandits.add(tag(of_bandit.settings).encode())
         self._segments |= {tag(keys.of_segment(bandit, path).state).encode() for path in paths}
+        self._partitions |= {
+            tag(dead_letters.keys_of(bandit, partition, source).dead).encode()
+            for source, partition in refusing.known(store, bandit)
+        }
         number = known_partitions(store, bandit)
         tags = [
             tag(keys.of_partition(bandit, partition).stream).encode()
@@ -102,6 +114,12 @@ def is_of_stream(name: bytes) -> bool:
     """Tell whether a key's name is one of a partition or of its producers."""
     match = _KEY.fullmatch(name)
     return match is not None and bool(match[_PARTITION] or match[_PASSING] == b"e")
+
+
+def is_of_letters(name: bytes) -> bool:
+    """Tell whether a key's name is one of those beside which other sources have dead letters."""
+    match = _KEY.fullmatch(name)
+    return match is not None and match[_PARTITION] in (b"o", b"d")
 
 
 def is_seen(name: bytes) -> bool:

@@ -7,7 +7,14 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from banditcore.errors import CorruptDataError
-from banditcore.maintenance.ownership import Ownership, is_of_stream, is_seen, is_settings, tag_of
+from banditcore.maintenance.ownership import (
+    Ownership,
+    is_of_letters,
+    is_of_stream,
+    is_seen,
+    is_settings,
+    tag_of,
+)
 from banditcore.maintenance.seen_checks import check_seen
 from banditcore.maintenance.segment_checks import Problem
 from banditcore.maintenance.stream_checks import check_passing
@@ -148,6 +155,11 @@ def _stranger(names: Sequence[bytes]) -> Problem:
         return Problem(shown, "is of no known kind", "remove it, if nothing else uses it")
     what = "belongs to no bandit or segment of the index"
     remedy = "remove it, or import an export of its bandit"
-    if any(map(is_of_stream, names)):
+    if all(map(is_of_letters, names)):
+        remedy = (
+            "if it is what a source of a bandit refused, `banditcore dead-letters --bandit NAME "
+            "--source group:KEY` makes it known again (kafka:TOPIC with --partitions); or remove it"
+        )
+    elif any(map(is_of_stream, names)):
         remedy = "start a producer of its bandit, so that its events are applied; or remove it"
     return Problem(shown, what, remedy)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from banditcore.errors import CorruptDataError
 from banditcore.maintenance.segment_checks import Problem
 from banditcore.store import keys, keyspace
-from banditcore.store.event_streams import partitions
+from banditcore.store.event_streams import dead_letters, partitions, refusing
 from banditcore.store.event_streams.dead_letters import letter_of
 from banditcore.store.functions import library, stream_library
 from banditcore.store.keys import PartitionKeys
@@ -19,7 +20,7 @@ from banditcore.store.servers.transport import Command
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
 
-__all__ = ["PARTITION_TYPES", "check_passing", "check_streams"]
+__all__ = ["PARTITION_TYPES", "check_other_sources", "check_passing", "check_streams"]
 
 PARTITION_TYPES = {"x": "stream", "o": "hash", "d": "zset", "l": "hash"}
 """The type of each key of a partition, by the end of its name."""
@@ -34,6 +35,7 @@ _PASSING_TYPES = {b":e:": "string", b":l:": "hash", b":n:": "zset"}
 
 _STOP = "stop its producers and workers, forget the bandit or import an export of it"
 _ADVANCE = "start a worker (`banditcore ingest --follow`): it lets new offsets begin beyond"
+_LEARN = "have them known again: `banditcore dead-letters --bandit NAME --source group:KEY`"
 _FREE = "remove the key when no worker runs"
 _LEASE_FIELDS = {b"token", b"epoch", b"until"}
 
@@ -74,6 +76,26 @@ def check_streams(store: Store, bandit: str, marks: Mapping[int, int]) -> Iterat
             )
 
 
+def check_other_sources(store: Store, bandit: str) -> Iterator[Problem]:
+    """Yield what is wrong with dead letters of other sources. Workers may go on."""
+    key = keys.of_bandit(bandit).refusing
+    [kind] = keyspace.types(store, [key])
+    if kind not in ("none", "set"):
+        yield Problem(key, f"is a {kind}, not a set", f"remove it, then {_LEARN}")
+        return
+    for member in sorted(set(keyspace.members(store, key))):
+        try:
+            source, partition = refusing.parse(member)
+        except CorruptDataError as error:
+            yield Problem(key, f"has the member {member!r}: {error}", f"SREM it, then {_LEARN}")
+            continue
+        where = dead_letters.keys_of(bandit, partition, source)
+        whose = f" of {source!r}, partition {partition},"
+        named = f" --bandit {shlex.quote(bandit)} --source {shlex.quote(source)}"
+        which = (whose, f"{named} --partitions {partition}")
+        yield from _check_partition(store, where, -1, which)
+
+
 def check_passing(store: Store, names: Sequence[bytes]) -> Iterator[Problem]:
     """Yield what is wrong with keys of producers, leases of jobs and presence of workers."""
     shown = [name.decode() for name in names]
@@ -90,7 +112,10 @@ def check_passing(store: Store, names: Sequence[bytes]) -> Iterator[Problem]:
             yield from _check_producer(store, name)
 
 
-def _check_partition(store: Store, where: PartitionKeys, mark: int) -> Iterator[Problem]:
+def _check_partition(
+    store: Store, where: PartitionKeys, mark: int, which: tuple[str, str] = ("", "")
+) -> Iterator[Problem]:
+    """Check one; `which` says whose letters it has, and by what options they are shown."""
     wrong_types = False
     found = keyspace.types(store, where)
     for name, kind, wanted in zip(where, found, PARTITION_TYPES.values(), strict=True):
@@ -128,7 +153,7 @@ def _check_partition(store: Store, where: PartitionKeys, mark: int) -> Iterator[
     if walk.last <= end < applied:
         what = f"is {end}, but events are applied up to {applied}: new ones would not count"
         yield Problem(f"{where.offsets} end", what, _ADVANCE)
-    yield from _check_letters(store, where.dead)
+    yield from _check_letters(store, where.dead, *which)
     yield from _check_lease(where.lease, keyspace.fields(store, where.lease))
 
 
@@ -181,7 +206,7 @@ class _Walk:
         self.after = max(self.after, int(before) + count)
 
 
-def _check_letters(store: Store, key: str) -> Iterator[Problem]:
+def _check_letters(store: Store, key: str, whose: str, options: str) -> Iterator[Problem]:
     after, number = b"-inf", 0
     while True:
         words = ("ZRANGEBYSCORE", key, after, "+inf", "WITHSCORES", "LIMIT", 0, _LETTERS)
@@ -200,8 +225,8 @@ def _check_letters(store: Store, key: str) -> Iterator[Problem]:
             break
         after = b"(" + page[-1]
     if number:
-        what = f"keeps {number} events that could not be used"
-        yield Problem(key, what, "see why with `banditcore dead-letters`", is_note=True)
+        what = f"keeps {number} events{whose} that could not be used"
+        yield Problem(key, what, f"see why with `banditcore dead-letters{options}`", is_note=True)
 
 
 def _check_lease(name: str, fields: Mapping[bytes, bytes]) -> Iterator[Problem]:

@@ -22,7 +22,7 @@ from banditcore.maintenance.findings import Finding
 from banditcore.maintenance.ownership import Ownership, tag
 from banditcore.maintenance.segment_checks import KEY_TYPES, Problem, check_segment_dump
 from banditcore.maintenance.strangers import OtherKeys
-from banditcore.maintenance.stream_checks import check_streams
+from banditcore.maintenance.stream_checks import check_other_sources, check_streams
 from banditcore.segments import GLOBAL, with_ancestors
 from banditcore.slate_format import decode
 from banditcore.store import keys, keyspace, publish
@@ -165,6 +165,7 @@ class _Verification:
                     self._progress(self.done, self.total, f"{bandit} {path}".rstrip())
 
         self._report_all(bandit, check_streams(self.store, bandit, marks))
+        self._report_all(bandit, check_other_sources(self.store, bandit))
 
     def _report_all(self, bandit: str, problems: Iterable[Problem]) -> None:
         for where, what, remedy, is_note in problems:

@@ -101,7 +101,12 @@ def summed_counts(
             _nearest(parts, path).append(read[0])
     sums: dict[str, ArmCounts] = {}
     for segment in reversed(targets):  # children before parents
-        sums[segment] = merge(parts[segment], moment)
+        try:
+            sums[segment] = merge(parts[segment], moment)
+        except InvalidValueError as error:  # only damaged counts have no finite sum
+            for step in lineage(segment):
+                failed.setdefault(step, f"counts of {segment!r} and below it: {error}")
+            sums[segment] = merge([], moment)
         above = parent(segment)
         if above is not None:
             parts[above].append(sums[segment])

@@ -219,9 +219,11 @@ class Answering:
     def _check_answerable(self) -> None:
         self.check_open()
         if not self._has_default and not any(rung.servable for rung in self._held.rungs.values()):
-            raise NotReadyError(
-                describe("recommender", self, "call warm_up() first, or give it a default")
+            remedy = (
+                "it has no snapshot to answer from: warm_up() loads them, `polling` and `rejected` "
+                "tell why there are none; a default would answer meanwhile"
             )
+            raise NotReadyError(describe("recommender", self, remedy))
 
 
 def _told_of_errors(meter: ServingMeter | None) -> AbstractContextManager[None]:

@@ -24,7 +24,8 @@ def choose_for_users(
     bucket : int
         The time bucket, 0..2**64 - 1.
     k : int, >= 1
-    excluded : frozenset of str, or of each user
+    excluded : Exclusions
+        One set for all of them, or what each is not shown.
     """
     keys = rung.users.keys(users, bucket)
     if None in users:

@@ -129,8 +129,8 @@ class Chooser:
             degraded = _STALE if stale else _AS_PROMISED
             origin = Origin(rung.segment, rung.version, age, degraded, rung.policy)
             from_here = [origin] * len(places)
-            hidden: Exclusions
-            hidden = given = excluded if is_one else of_places(excluded, places)
+            given = excluded if is_one else of_places(excluded, places)
+            hidden: Exclusions = given
             if seen is not None:
                 hidden = together(given, seen.among(rung.segment, rung.snapshot.arms, places))
                 if not is_one:

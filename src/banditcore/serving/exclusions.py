@@ -81,7 +81,7 @@ class ExcludedPlaces:
 
 
 class ExcludedOfGroups:
-    """The same of a batch whose groups of users are answered by different snapshots."""
+    """What users of a batch must not be shown who are answered by different snapshots."""
 
     __slots__ = ("_parts",)
 

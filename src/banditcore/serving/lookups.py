@@ -29,7 +29,7 @@ class SeenOfMany(Sequence["Seen | None"]):
     indexes : ArmIndexes
     memory : SeenMemory
     keys : list of str
-        Of the records of users, who are numbered by it.
+        Of users' records. A user's number is its place here.
     users : list of int
         The number of the user at each place of the batch, -1 for an unknown one.
     second : int

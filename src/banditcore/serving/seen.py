@@ -45,7 +45,8 @@ LONGEST_ASK_S = 0.020
 _SEND_S = 1.0  # in the background, nobody waits
 _NOBODY = ""  # no user is called so
 
-# One byte more than a record may have: what is longer is known to be none.
+# A look-up but for its key: batches have thousands. It asks for one byte more than a record may
+# have, so that what is longer is known to be none.
 _HEAD = packed(["GETRANGE"]).replace(b"*1", b"*4", 1)
 _TAIL = packed([0, LONGEST_BYTES]).removeprefix(b"*2\r\n")
 

@@ -41,6 +41,7 @@ class BanditKeys(NamedTuple):
     segments: str  # set: every segment path that was ever written
     checkpoints: str  # hash: source -> how far it was read
     streams: str  # hash: number of partitions and identity of its streams of events
+    refusing: str  # set: partitions of other sources that have dead letters
 
 
 class SegmentKeys(NamedTuple):
@@ -65,7 +66,7 @@ class PartitionKeys(NamedTuple):
 def of_bandit(bandit: str) -> BanditKeys:
     """Return the keys of a bandit."""
     tag = f"bc:{{{_digest(b'bandit', bandit)}}}"
-    return BanditKeys(f"{tag}:c", f"{tag}:i", f"{tag}:p", f"{tag}:q")
+    return BanditKeys(*(f"{tag}:{name}" for name in ("c", "i", "p", "q", "r")))
 
 
 def of_segment(bandit: str, segment: str) -> SegmentKeys:

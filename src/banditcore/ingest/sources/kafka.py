@@ -160,14 +160,15 @@ class KafkaSource:
     def refuse(self, partition: int, rejects: Sequence[SourceReject]) -> int:
         """Keep rejects as dead letters; return how many were new."""
         letters = [DeadLetter(reject.offset, reject.reason, reject.raw) for reject in rejects]
-        return dead_letters.keep(self._store, self._bandit, self._letters_of(partition), letters)
+        return dead_letters.keep(self._store, self._bandit, partition, letters, source=self.name)
 
     def dead_letters(
         self, partition: int, *, after: int = -1, limit: int = 100
     ) -> list[DeadLetter]:
         """Return up to `limit` messages that could not be used, of offsets above `after`."""
-        where = self._letters_of(partition)
-        return dead_letters.read(self._store, self._bandit, where, after=after, limit=limit)
+        return dead_letters.read(
+            self._store, self._bandit, partition, source=self.name, after=after, limit=limit
+        )
 
     def commit(self, partition: int, offset: int) -> None:
         """Let Kafka show how far the partition is applied."""
@@ -224,10 +225,6 @@ class KafkaSource:
             self._consumer.incremental_unassign(
                 [self._kafka.TopicPartition(self._topic, partition)]
             )
-
-    def _letters_of(self, partition: int) -> int:
-        """Return a number above those of stream partitions, under which dead letters are kept."""
-        return dead_letters.place_of(self.name, partition)
 
     def _take(self, most: int, wait_s: float) -> int:
         """Sort what came to the partitions it came from; return how much that was."""

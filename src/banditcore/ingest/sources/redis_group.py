@@ -109,8 +109,7 @@ class RedisGroupSource:
     def refuse(self, partition: int, rejects: Sequence[SourceReject]) -> int:
         """Keep rejects as dead letters; return how many were new."""
         letters = [DeadLetter(reject.offset, reject.reason, reject.raw) for reject in rejects]
-        where = dead_letters.place_of(self.name, partition)
-        return dead_letters.keep(self._store, self._bandit, where, letters)
+        return dead_letters.keep(self._store, self._bandit, partition, letters, source=self.name)
 
     def commit(self, delivery: Delivery) -> None:
         """Acknowledge the entries, and remove them if that is wanted."""

@@ -51,9 +51,10 @@ def enter(store: Store, bandit: str) -> None:
 def withdraw(store: Store, bandit: str) -> None:
     """Take out the name of a bandit that has no segments any more."""
     store.replies([Command(keys.BANDITS, ("SREM", keys.BANDITS, bandit))])
-    known = keys.of_bandit(bandit).segments
-    # Another process may have entered a first segment between: its name must stay.
-    if store.replies([Command(known, ("SCARD", known))]) != [0]:
+    of_bandit = keys.of_bandit(bandit)
+    # Another process may have entered a first segment, or dead letter, between: its name must stay.
+    held = (of_bandit.segments, of_bandit.refusing)
+    if any(store.replies([Command(key, ("SCARD", key)) for key in held])):
         enter(store, bandit)
 
 

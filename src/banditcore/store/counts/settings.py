@@ -107,12 +107,19 @@ def pending(store: Store, bandit: str) -> list[str]:
 
 
 def importing(store: Store, key: bytes) -> str | None:
-    """Return the bandit whose settings a key holds, if an import of it has begun; no index has it.
+    """Return the bandit of which an import has begun, by the key of its settings; else None.
+
+    An index need not have it: the first import enters a bandit there when it ends.
 
     Parameters
     ----------
     key : bytes
-        Of a hash.
+        Of a hash, or of nothing.
+
+    Raises
+    ------
+    StoreError
+        Something else is stored there.
     """
     [half_life, name] = store.replies([Command(key, ("HMGET", key, "h", "b"))])[0]
     if half_life != _IMPORTING or name is None:

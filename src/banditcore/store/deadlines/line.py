@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 from banditcore.store.deadlines.resp import Replies, Reply
-from banditcore.store.servers.deadline_socket import bare
+from banditcore.store.servers.deadline_socket import release
 
 if TYPE_CHECKING:
     from redis.connection import AbstractConnection
@@ -42,7 +42,7 @@ class Line:
     def __init__(self, connection: AbstractConnection) -> None:
         # redis-py connects, speaks TLS and logs in; from then on the socket is ours. What is left
         # of its connection must not close it: after a fork the socket is the parent's too.
-        self._socket = bare(connection)
+        self._socket = release(connection)
         # Not select(): it refuses descriptors above 1,023.
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)

@@ -9,18 +9,18 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from banditcore.errors import CorruptDataError, describe
-from banditcore.store import keys
+from banditcore.store import keys, keyspace
+from banditcore.store.event_streams import refusing
 from banditcore.store.event_streams.partitions import MOST
+from banditcore.store.event_streams.refusing import STREAMS
 from banditcore.store.functions import library, stream_library
+from banditcore.store.keys import PartitionKeys
 from banditcore.store.servers.transport import Command
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
 
-__all__ = ["STREAMS", "DeadLetter", "keep", "letter_of", "place_of", "read"]
-
-STREAMS = "stream"
-"""The name of the source that is the bandit's own streams."""
+__all__ = ["STREAMS", "DeadLetter", "keep", "keys_of", "learn", "letter_of", "read"]
 
 _REPLAYED = "replayed as offset "  # see streams.lua
 _LETTER = struct.Struct("<qI")  # offset, bytes of the reason
@@ -56,6 +56,7 @@ def keep(
     partition: int,
     letters: Sequence[DeadLetter],
     *,
+    source: str = STREAMS,
     most: int = 10_000,
     most_bytes: int = 64 << 20,
 ) -> int:
@@ -63,6 +64,10 @@ def keep(
 
     Parameters
     ----------
+    partition : int
+        Of the source.
+    source : str
+        Whose; `STREAMS` is the bandit's own streams. Others come to be known by it.
     most, most_bytes : int
         What a partition keeps. Beyond it the letters of the lowest offsets go.
 
@@ -78,7 +83,9 @@ def keep(
         for letter in letters
         for reason in (letter.reason.encode(errors="backslashreplace"),)
     ]
-    where = keys.of_partition(bandit, partition)
+    if source != STREAMS:  # first alone: a letter must not be kept where nobody looks for it
+        refusing.enter(store, bandit, source, partition)
+    where = keys_of(bandit, partition, source)
     # The words of a command go through Lua's stack, whose room is limited.
     calls = [
         stream_library.dead_letter(
@@ -94,24 +101,42 @@ def keep(
 
 
 def read(
-    store: Store, bandit: str, partition: int, *, after: int = -1, limit: int = 100
+    store: Store,
+    bandit: str,
+    partition: int,
+    *,
+    source: str = STREAMS,
+    after: int = -1,
+    limit: int = 100,
 ) -> list[DeadLetter]:
     """Return up to `limit` dead letters with offsets beyond `after`, by offset."""
-    key = keys.of_partition(bandit, partition).dead
+    key = keys_of(bandit, partition, source).dead
     words = ("ZRANGEBYSCORE", key, f"({after}", "+inf", "LIMIT", 0, limit)
     [raw] = store.replies([Command(key, words)])
     return [letter_of(member) for member in raw]
 
 
-def place_of(source: str, partition: int) -> int:
-    """Return the number, in `keep` and `read`, of a partition of a source.
+def learn(store: Store, bandit: str, partition: int, source: str) -> None:
+    """Enter another source's partition that has letters of which the store does not know whose.
 
-    That of the bandit's own streams is the partition's. Those of others lie above them.
+    An earlier build kept them, or a failover lost what said it.
+    """
+    [is_there] = keyspace.existing(store, [keys_of(bandit, partition, source).dead])
+    if is_there and (source, partition) not in refusing.known(store, bandit):
+        refusing.enter(store, bandit, source, partition)
+
+
+def keys_of(bandit: str, partition: int, source: str = STREAMS) -> PartitionKeys:
+    """Return the keys beside which a partition of a source has its dead letters.
+
+    Of other sources than the bandit's own streams only `dead` and `offsets` come to be. They are
+    those of partitions beyond all that streams can have.
     """
     if source == STREAMS:
-        return partition
+        return keys.of_partition(bandit, partition)
     name = f"{source}:{partition}".encode()
-    return MOST + int.from_bytes(blake2b(name, digest_size=16).digest())
+    place = MOST + int.from_bytes(blake2b(name, digest_size=16).digest())
+    return keys.of_partition(bandit, place)
 
 
 def letter_of(member: bytes) -> DeadLetter:

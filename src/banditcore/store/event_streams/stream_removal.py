@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from banditcore.errors import CorruptDataError
 from banditcore.store import keys, keyspace
-from banditcore.store.event_streams import partitions, streams
+from banditcore.store.event_streams import dead_letters, partitions, refusing, streams
 from banditcore.store.servers.transport import Command
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class StreamsHeld:
     unapplied : int
         Events that are not counted yet.
     dead_letters : int
-        Events that could not be used.
+        Events that could not be used, those of other sources included.
     """
 
     partitions: int
@@ -39,10 +39,14 @@ class StreamsHeld:
 
 
 def held(store: Store, bandit: str) -> StreamsHeld:
-    """Return what a bandit's streams hold; nothing where their number is not known."""
+    """Return what a bandit's streams hold: no events where their number is not known."""
     number = known_partitions(store, bandit) or 0
     unapplied = sum(state.unapplied for state in streams.states(store, bandit, range(number)))
-    dead = [keys.of_partition(bandit, partition).dead for partition in range(number)]
+    dead = [dead_letters.keys_of(bandit, partition).dead for partition in range(number)]
+    dead += [
+        dead_letters.keys_of(bandit, partition, source).dead
+        for source, partition in refusing.known(store, bandit)
+    ]
     return StreamsHeld(
         number, unapplied, sum(store.replies([Command(key, ("ZCARD", key)) for key in dead]))
     )
@@ -58,11 +62,12 @@ def known_partitions(store: Store, bandit: str) -> int | None:
 
 
 def remove(store: Store, bandit: str) -> None:
-    """Remove a bandit's streams with their dead letters, producers and leases.
+    """Remove a bandit's streams with producers and leases, and the dead letters of all sources.
 
-    Looks at the names of all keys. How many partitions there are goes last, so that what is cut
-    short can be done again. A producer that goes on appends to streams that nobody reads, until
-    it looks whether they are known, within two seconds, or a new one agrees on partitions.
+    Looks at the names of all keys. How many partitions there are, and which sources refused
+    something, goes last, so that what is cut short can be done again. A producer that goes on
+    appends to streams that nobody reads, until it looks whether they are known, within two
+    seconds, or a new one agrees on partitions.
     """
     batch: list[bytes] = []
     for name in _keys_of(store, bandit):
@@ -70,9 +75,9 @@ def remove(store: Store, bandit: str) -> None:
         if len(batch) == _AT_ONCE:
             _unlink(store, batch)
             batch.clear()
-    key = keys.of_bandit(bandit).streams
+    of_bandit = keys.of_bandit(bandit)
     _unlink(store, batch)
-    _unlink(store, [key.encode()])
+    _unlink(store, [of_bandit.streams.encode(), of_bandit.refusing.encode()])
 
 
 def _keys_of(store: Store, bandit: str) -> Iterator[bytes]:
@@ -80,6 +85,10 @@ def _keys_of(store: Store, bandit: str) -> Iterator[bytes]:
     tags = {
         _tag(keys.of_partition(bandit, partition).stream)
         for partition in range(number or partitions.MOST)
+    }
+    tags |= {
+        _tag(dead_letters.keys_of(bandit, partition, source).dead)
+        for source, partition in refusing.known(store, bandit)
     }
     jobs = _tag(keys.of_bandit(bandit).streams)
     for name in keyspace.scan(store):

@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from redis.connection import AbstractConnection
 
-__all__ = ["LEAST_BYTES_PER_S", "DeadlineSocket", "bare", "bound_exchanges", "set_deadlines"]
+__all__ = ["LEAST_BYTES_PER_S", "DeadlineSocket", "bound_exchanges", "release", "set_deadlines"]
 
 LEAST_BYTES_PER_S = 1 << 16
 """A connection that is slower for longer than its timeout is given up."""
 
 _SLACK = 1 / 16
 """What part of the timeout a wait may be too long, which spares most calls of the system."""
+
+_AT_ONCE = LEAST_BYTES_PER_S
+"""The most that is sent in one wait."""
 
 
 class DeadlineSocket:
@@ -59,9 +62,15 @@ class DeadlineSocket:
         if self._receives:
             self._receives, self._moved = False, 0
             self._began = time.monotonic()
-        self._bound()
-        self.bare.sendall(command)
-        self._moved += memoryview(command).nbytes
+        # Its own sendall bounds everything like a single wait; with TLS its send does so too.
+        unsent = memoryview(command).cast("B")
+        while True:
+            self._bound()
+            sent = self.bare.send(unsent[:_AT_ONCE])
+            self._moved += sent
+            if sent == len(unsent):
+                return
+            unsent = unsent[sent:]
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         """Receive a part of the replies."""
@@ -116,8 +125,8 @@ def bound_exchanges(connection: AbstractConnection) -> None:
     connection.on_connect()
 
 
-def bare(connection: AbstractConnection) -> socket.socket:
-    """Return the socket itself, which the connection lets go of: it will never close it."""
+def release(connection: AbstractConnection) -> socket.socket:
+    """Return the socket without deadlines; the connection lets go of it and will never close it."""
     held: Any = connection._sock
     vars(connection)["_sock"] = None
     found: socket.socket = held.bare if isinstance(held, DeadlineSocket) else held

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -267,6 +270,72 @@ def test_each_exchange_has_its_own_deadline(
     clock.now += 4.1
     with pytest.raises(TimeoutError):
         near.sendall(b"?")
+
+
+class Narrow(socket.socket):
+    """Sends up to 16 KiB at a time, to an end that takes a while for each."""
+
+    clock: Clock
+    far: socket.socket
+    piece_s: float
+
+    def send(self, data: Any, flags: int = 0, /) -> int:
+        sent = super().send(data[: 1 << 14], flags)
+        assert len(self.far.recv(1 << 16)) == sent
+        self.clock.now += self.piece_s
+        return sent
+
+
+@pytest.mark.parametrize(("piece_s", "pieces"), [(0.2, None), (0.5, 17)])
+def test_commands_have_the_timeout_and_a_second_for_each_64_kib(
+    clock: Clock, piece_s: float, pieces: int | None
+) -> None:
+    """However many there are, and though they are sent as one string."""
+    sent, far = socket.socketpair()
+    with far, Narrow(fileno=sent.detach()) as narrow:
+        narrow.clock, narrow.far, narrow.piece_s = clock, far, piece_s
+        narrow.settimeout(4.0)
+        near = DeadlineSocket(narrow)
+        began, command = clock.now, bytes(100 << 14)
+        if pieces is None:  # each 0.05 s faster than it must be
+            near.sendall(command)
+            assert clock.now - began == pytest.approx(100 * piece_s)
+        else:  # each 0.25 s slower: with the sixteenth the four seconds are used up
+            with pytest.raises(TimeoutError):
+                near.sendall(command)
+            assert clock.now - began <= pieces * piece_s
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_blob_that_takes_longer_than_the_timeout_arrives(*, tls: bool) -> None:
+    """At full speed it would be there at once; here each piece of it is waited for."""
+    blob = bytes(range(256)) * (1 << 14)
+    received = bytearray()
+    with ExitStack() as stack:
+        near, far = map(stack.enter_context, socket.socketpair())
+        near.settimeout(0.5)
+
+        def read_slowly() -> None:
+            with theirs.wrap_socket(far, server_side=True) if tls else far as end:
+                while len(received) < len(blob) and (piece := end.recv(1 << 16)):
+                    received.extend(piece)
+                    time.sleep(len(piece) / (1 << 22))  # 4 MiB/s
+
+        theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if tls:
+            files = stack.enter_context(certificates())
+            theirs.load_cert_chain(files["tls-cert-file"], files["tls-key-file"])
+        reader = threading.Thread(target=read_slowly)
+        reader.start()
+        if tls:
+            ours = ssl.create_default_context(cafile=files["tls-ca-cert-file"])
+            near = stack.enter_context(ours.wrap_socket(near, server_hostname="127.0.0.1"))
+        try:
+            DeadlineSocket(near).sendall(blob)
+        finally:
+            near.close()
+            reader.join()
+    assert received == blob
 
 
 def test_no_wait_is_longer_than_the_timeout(
