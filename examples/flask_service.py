@@ -19,7 +19,7 @@ from datetime import timedelta
 from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from werkzeug.exceptions import UnprocessableEntity
+from werkzeug.exceptions import HTTPException, UnprocessableEntity
 from werkzeug.serving import make_server
 
 import banditcore as bc
@@ -68,13 +68,19 @@ def create_app() -> Flask:
         """Answer while nothing was ever loaded and there is no default."""
         return {"detail": str(error)}, 503
 
+    @app.errorhandler(HTTPException)
+    def failed(error: HTTPException) -> ResponseReturnValue:
+        """Answer in JSON where Flask would in HTML, such as to a path that there is not."""
+        return {"detail": error.description}, error.code or 500
+
     @app.get("/recommend")
     def recommend() -> ResponseReturnValue:
         """Answer from memory, but for one bounded look at what the user has seen."""
         try:
             k = int(request.args.get("k", "10"))
         except ValueError as error:
-            raise UnprocessableEntity("k is a whole number") from error
+            why = f"k is {request.args['k']!r}: a whole number is needed"
+            raise UnprocessableEntity(why) from error
         answer = recommender.recommend(
             request.args.get("segment", ""), k, user=request.args.get("user")
         )

@@ -56,24 +56,28 @@ class Handler(BaseHTTPRequestHandler):
         elif url.path == "/metrics":
             self._send(200, generate_latest(METRICS.exposed), "text/plain; version=0.0.4")
         else:
-            self.send_error(404)
+            self._send(404, {"detail": f"there is no {url.path}"})
 
     def do_POST(self) -> None:
         """Take /shown and /chosen: ``{"user": ..., "segment": ..., "arms": [...]}``."""
         length = int(self.headers.get("Content-Length", "0"))
         if not 0 < length <= MOST_BYTES:
-            self.send_error(413)
+            self._send(413, {"detail": f"a body of 1 to {MOST_BYTES} bytes is needed"})
         elif self.path == "/shown":
             self._answer(self._shown, self.rfile.read(length))
         elif self.path == "/chosen":
             self._answer(self._chosen, self.rfile.read(length))
         else:
-            self.send_error(404)
+            self._send(404, {"detail": f"there is no {self.path}"})
 
     def _recommend(self, asked: Mapping[str, str]) -> dict[str, Any]:
         """Answer from memory, but for one bounded look at what the user has seen."""
+        try:
+            k = int(asked.get("k", "10"))
+        except ValueError as error:
+            raise ValueError(f"k is {asked['k']!r}: a whole number is needed") from error
         answer = self.server.recommender.recommend(
-            asked.get("segment", ""), int(asked.get("k", "10")), user=asked.get("user")
+            asked.get("segment", ""), k, user=asked.get("user")
         )
         return {name: getattr(answer, name) for name in ("arms", "source", "version", "degraded")}
 

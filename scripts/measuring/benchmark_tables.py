@@ -5,6 +5,7 @@ scripts/measuring/benchmark_tables.py benchmarks/results/NAME.json > docs/benchm
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from itertools import groupby
@@ -79,7 +80,9 @@ def line(parts: list[str]) -> str:
 
 def main() -> None:
     """Write the page; the argument is the file."""
-    path = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("results", type=Path, help="what `banditcore bench --out` wrote")
+    path = parser.parse_args().results
     document = json.loads(path.read_text("utf-8"))
     machine = document["machine"]
     packages = ", ".join(

@@ -8,6 +8,7 @@ so other work on the machine disturbs it little.
 
 from __future__ import annotations
 
+import argparse
 import http
 import http.client
 import os
@@ -256,4 +257,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0]).parse_args()
     main()

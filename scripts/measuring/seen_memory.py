@@ -5,6 +5,7 @@ Run it from the repository: ``python scripts/measuring/seen_memory.py [users]``.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from pathlib import Path
@@ -46,4 +47,12 @@ def main(users: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200_000)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument(
+        "users",
+        nargs="?",
+        type=int,
+        default=200_000,
+        help="fewer of those who have seen more than 50 (default: 200000)",
+    )
+    main(parser.parse_args().users)

@@ -6,8 +6,8 @@ machine that does nothing else: ``python scripts/measuring/serving_percentiles.p
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -82,4 +82,8 @@ def main(requests: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 50_000)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument(
+        "requests", nargs="?", type=int, default=50_000, help="of each kind (default: 50000)"
+    )
+    main(parser.parse_args().requests)

@@ -172,7 +172,11 @@ class Bandit:
         StoreError
             See `record_batch`.
         """
-        return self.record_batch([Event(segment, arm, reward, trials, time, event_id)])
+        given = {"segment": segment, "arm": arm, "reward": reward, "trials": trials, "time": time}
+        if event_id is not None:
+            given["event_id"] = event_id
+        # As columns: an Event would be refused by the name of its field, which is not `reward`.
+        return self.record_batch({name: [value] for name, value in given.items()})
 
     def record_batch(
         self,

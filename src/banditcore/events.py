@@ -139,7 +139,8 @@ class EventColumns:
         segments = _strings("segment", columns["segment"], check_segment)
         n = len(segments)
         arms = _strings("arm", columns["arm"], check_arm)
-        successes = _numbers("successes", columns["successes"], n)
+        outcome = "reward" if "reward" in columns else "successes"
+        successes = _numbers(outcome, columns[outcome], n)
         trials = _numbers("trials", columns.get("trials"), n, default=1.0)
         times = _times(columns.get("time"), n, now)
         ids = columns.get("event_id")
@@ -149,25 +150,27 @@ class EventColumns:
                 raise InvalidValueError(
                     describe(f"len({name})", len(column), f"as many as there are segments, {n}")
                 )
-        check_counts(trials, successes)
+        check_counts(trials, successes, outcome)
         check_times(times, now)
         return cls(segments, arms, trials, successes, times, event_ids)
 
 
-def count_rules(trials: FloatArray, successes: FloatArray) -> Iterator[Rule]:
-    """Yield what the counts of one event must keep to, rule by rule."""
-    for name, column in {"trials": trials, "successes": successes}.items():
+def count_rules(
+    trials: FloatArray, successes: FloatArray, outcome: str = "successes"
+) -> Iterator[Rule]:
+    """Yield what the counts of one event must keep to; `outcome` is what successes are called."""
+    for name, column in {"trials": trials, outcome: successes}.items():
         yield ~(np.isfinite(column) & (column >= 0)), name, column, "finite and not negative"
     yield trials > MAX_TRIALS, "trials", trials, f"at most {MAX_TRIALS:.0f} an event"
     yield (
         (trials == 0) & (successes > 1),
-        "successes",
+        outcome,
         successes,
         "a late reward (trials 0) is in [0, 1]",
     )
     yield (
         (trials > 0) & (successes > trials),
-        "successes",
+        outcome,
         successes,
         "at most the trials of its event; a reward is in [0, 1]",
     )
@@ -181,9 +184,9 @@ def time_rules(times: FloatArray, now: float) -> Iterator[Rule]:
     yield times > now + MAX_AHEAD_S, "time", times, ahead
 
 
-def check_counts(trials: FloatArray, successes: FloatArray) -> None:
+def check_counts(trials: FloatArray, successes: FloatArray, outcome: str) -> None:
     """Raise for the first row whose counts cannot be those of one event."""
-    for rule in count_rules(trials, successes):
+    for rule in count_rules(trials, successes, outcome):
         _refuse(*rule)
 
 
@@ -204,7 +207,7 @@ def _refuse(bad: NDArray[np.bool_], name: str, column: FloatArray, remedy: str) 
 
 
 def _as_columns(events: Any) -> dict[str, Any]:
-    """Return a dict with the columns segment, arm and successes, and what else was given."""
+    """Return a dict with the columns segment, arm, reward or successes, and what else was given."""
     if isinstance(events, Event):
         raise InvalidTypeError(describe("events", events, "a list of events: write [event]"))
     if isinstance(events, Mapping):
@@ -222,16 +225,15 @@ def _as_columns(events: Any) -> dict[str, Any]:
         raise InvalidValueError(
             describe("column", unknown[0], f"the columns are {', '.join(sorted(_COLUMNS))}")
         )
-    if "reward" in columns:
-        if "successes" in columns:
+    if "reward" in columns and "successes" in columns:
+        raise InvalidValueError(
+            describe("columns", ["reward", "successes"], "they mean the same: give one")
+        )
+    for required, other in (("segment", None), ("arm", None), ("reward", "successes")):
+        if required not in columns and other not in columns:
+            name = f"{required!r}" + (f" (or {other!r})" if other else "")
             raise InvalidValueError(
-                describe("columns", ["reward", "successes"], "they mean the same: give one")
-            )
-        columns["successes"] = columns.pop("reward")
-    for required in ("segment", "arm", "successes"):
-        if required not in columns:
-            raise InvalidValueError(
-                describe("columns", sorted(columns), f"the column {required!r} is missing")
+                describe("columns", sorted(columns), f"the column {name} is missing")
             )
     return columns
 

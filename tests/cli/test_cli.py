@@ -210,7 +210,9 @@ def test_events_that_have_faded_are_pointed_out(capsys, store, log):
     text = log.read_text().splitlines(keepends=True)
     log.write_text("".join(text[:-1]))
     _, _, err = run(capsys, "ingest", log, "--bandit", "b", "--half-life", "1d", "--url", store.url)
-    assert "6 of 11 events are older than 20 half-lives of 1d" in err
+    assert (
+        "6 of 11 events are older than 20 half-lives of 1d, which count as good as nothing" in err
+    )
     _, _, err = run(capsys, "ingest", log, "--bandit", "c", "--url", store.url)
     assert err == ""
 
@@ -236,7 +238,7 @@ def test_the_half_life_is_kept(capsys, store, log):
         capsys, "ingest", log, "--bandit", "b", "--half-life", "1h", "--url", store.url
     )
     assert code == 2
-    assert "kept with one of 604800 s: leave it out" in err
+    assert "kept with one of 7d: leave it out" in err
 
 
 def test_workers_publish_the_same_segments(capsys, store, log):
@@ -464,11 +466,15 @@ def test_a_pipe_gets_whole_numbers(capsys, store, log):
         file.write(f"US,c,0.123456789,{T0}\n" * 2000)
     run(capsys, "ingest", log, "--bandit", "b", "--half-life", "7d", "--url", store.url)
     code, out, err = run(capsys, "inspect", "--url", store.url)
-    assert (code, out, err) == (0, "bandit\tsegments\thalf-life\nb\t2\t604800\n", "# bandits\n")
+    assert (code, out, err) == (
+        0,
+        "bandit\tsegments with events\thalf-life\nb\t2\t604800\n",
+        "# bandits\n",
+    )
     run(capsys, "ingest", log, "--bandit", "c", "--url", store.url)
     _, out, _ = run(capsys, "inspect", "c", "US", "--url", store.url)
     rows = {row[0]: row[1:] for row in (line.split("\t") for line in out.splitlines())}
     assert (rows["d"][:2], rows["c"][0]) == (["1", "0"], "2001")
     assert float(rows["c"][1]) == pytest.approx(1 + 2000 * 0.123456789, rel=1e-12)
     _, out, _ = run(capsys, "inspect", "c", "--url", store.url)
-    assert [line.split("\t")[-1] for line in out.splitlines()] == ["slates"] + ["-"] * 4
+    assert [line.split("\t")[-1] for line in out.splitlines()] == ["age"] + ["-"] * 4

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,7 +37,10 @@ def run_json(capsys, store: Store, *arguments: object, code: int = 0):
 
 
 def test_verify_says_what_is_wrong_where_and_what_to_do(capsys, store, bandit):
-    assert run(capsys, store, "verify")[:2] == (0, "1 bandits: 4 segments: clean\n")
+    assert run(capsys, store, "verify")[:2] == (
+        0,
+        "1 bandit: 4 segments, ancestors included: clean\n",
+    )
     assert run_json(capsys, store, "verify") == {
         "bandits": 1, "segments": 4, "keys": len(everything(store)), "clean": True, "findings": [],
     }  # fmt: skip
@@ -49,7 +54,7 @@ def test_verify_says_what_is_wrong_where_and_what_to_do(capsys, store, bandit):
     assert lines[1].split("\t")[:5] == [
         "wrong", "home", "US", where, "is damaged: its checksum is wrong",
     ]  # fmt: skip
-    assert lines[-1] == "1 bandits: 4 segments: 1 things wrong"
+    assert lines[-1] == "1 bandit: 4 segments, ancestors included: 1 thing wrong"
     [found] = run_json(capsys, store, "verify", "--bandit", "home", code=1)["findings"]
     assert (found["bandit"], found["segment"], found["where"]) == ("home", "US", where)
     assert "restore an export" in found["remedy"]
@@ -62,7 +67,7 @@ def test_verify_with_notes_alone_is_clean(capsys, store, bandit):
     code, out, _ = run(capsys, store, "verify")
     assert code == 0
     assert out.splitlines()[1].startswith("note\thome\tUS\t")
-    assert out.splitlines()[-1] == "1 bandits: 4 segments: clean, 1 notes"
+    assert out.splitlines()[-1] == "1 bandit: 4 segments, ancestors included: clean, 1 note"
 
 
 def test_export_and_import(capsys, store, bandit, tmp_path: Path):
@@ -72,19 +77,24 @@ def test_export_and_import(capsys, store, bandit, tmp_path: Path):
     size = file.stat().st_size
     assert report == {"bandit": "home", "file": str(file), "segments": 2, "bytes": size}
     code, out, _ = run(capsys, store, "export", file, "--bandit", "home")
-    assert (code, out) == (0, f"home: 2 segments, {size:,} bytes in {file}\n")
+    assert (code, out) == (0, f"home: 2 segments with events, {size:,} bytes in {file}\n")
     code, _, err = run(capsys, store, "import", file)
-    assert (code, "import under another name" in err) == (2, True)
+    remedy = "the store has it already: give --replace, or another name with --bandit NEW"
+    assert (code, err) == (2, f"banditcore: error: bandit is 'home': {remedy}\n")
     report = run_json(capsys, store, "import", file, "--bandit", "copy")
     assert (report["bandit"], report["exported_as"], report["segments"]) == ("copy", "home", 2)
     code, _, err = run(capsys, store, "export", file)
-    assert (code, "the store has 2 bandits: name one" in err) == (2, True)
+    why = "--bandit is missing: the store has 2 bandits: name one"
+    assert (code, err) == (2, f"banditcore: error: {why}\n")
     run_json(capsys, store, "forget", "copy", "--yes")
     run_json(capsys, store, "forget", "home", "--yes")
     assert everything(store) == {}
     code, out, _ = run(capsys, store, "import", file)
     assert code == 0
-    assert out == "home: 2 segments; `banditcore refresh --bandit home` publishes its slates\n"
+    assert (
+        out
+        == "home: 2 segments with events; `banditcore refresh --bandit home` publishes its slates\n"
+    )
     assert everything(store) == before
 
 
@@ -111,8 +121,38 @@ def test_a_damaged_file_is_refused(capsys, store, bandit, tmp_path: Path):
     code, _, err = run(capsys, store, "import", file, "--bandit", "copy")
     assert code == 2
     assert "cannot be imported" in err
-    assert run(capsys, store, "import", tmp_path / "none")[0] == 1
     assert everything(store) == before
+
+
+def test_a_file_that_cannot_be_used_is_named_with_its_reason(capsys, store, bandit, tmp_path: Path):
+    before = everything(store)
+    none, nowhere = tmp_path / "none", tmp_path / "no" / "home.bce"
+    for command, path, why in [
+        (["import"], none, "it cannot be read: No such file or directory"),
+        (["import", "--bandit", "copy"], none, "it cannot be read: No such file or directory"),
+        (["import"], tmp_path, "it cannot be read: Is a directory"),
+        (["export"], nowhere, "it cannot be written: No such file or directory"),
+        (["export"], tmp_path, "it cannot be written: Is a directory"),
+    ]:
+        code, out, err = run(capsys, store, *command, path)
+        assert (code, out, err) == (2, "", f"banditcore: error: FILE is {str(path)!r}: {why}\n")
+    assert everything(store) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_fails_with_1(capsys, store, bandit, tmp_path: Path):
+    command = [sys.executable, "-m", "banditcore", "export", tmp_path / "x", "--url", store.url]
+    limited = ["sh", "-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh", *command]
+    done = subprocess.run(limited, capture_output=True, text=True, check=False)
+    why = f"FILE is {str(tmp_path / 'x')!r}: it cannot be written: File too large"
+    assert (done.returncode, done.stderr) == (1, f"banditcore: error: {why}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_without_bandits_has_nothing_to_export(capsys, store, tmp_path: Path):
+    why = "the store has no bandit yet: there is nothing to export"
+    found = run(capsys, store, "export", tmp_path / "x")
+    assert found == (2, "", f"banditcore: error: {why}\n")
 
 
 def test_forget_shows_what_would_go_and_asks(store, bandit):
@@ -121,8 +161,10 @@ def test_forget_shows_what_would_go_and_asks(store, bandit):
     with spawn(*command, stdin=-3) as process:
         _, err = process.communicate()
     assert process.returncode == 2
-    assert "home: 2 arms with their counts in 1 segments; slates of 0 segments\n  IN/m\n" in err
-    assert "nobody can be asked: give it" in err
+    assert err == (
+        "home: 2 arms with their counts in 1 segment; slates of 0 segments\n  IN/m\n"
+        "banditcore: error: --yes is missing: without a terminal nobody can be asked: give it\n"
+    )
     on_a_terminal(99, *command, typed="\n", code=1)
     on_a_terminal(99, *command, typed="no\n", code=1)
     assert everything(store) == before

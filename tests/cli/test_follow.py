@@ -216,4 +216,4 @@ def test_another_half_life_than_the_bandit_has_is_refused(store, capsys):
     Bandit("home", store, half_life=dt.timedelta(days=1)).record("X", "a")
     arguments = ["ingest", "--url", store.url, "--follow", "--bandit", "home", "--half-life", "7d"]
     assert main(arguments) == 2
-    assert "the bandit is kept with one of 86400 s" in capsys.readouterr().err
+    assert "the bandit is kept with one of 1d: leave it out" in capsys.readouterr().err

@@ -154,7 +154,10 @@ def test_lines_in_a_pipe_until_a_signal(store, number):
         process.send_signal(number)
         _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (0, "")
-    assert lines[0] == "home: 3 segments, oldest 1min; 0 workers; refresh nobody's\n"
+    assert (
+        lines[0]
+        == "home: 3 segments, ancestors included, oldest 1min; 0 workers; refresh nobody's\n"
+    )
     assert lines[1] == 'home "": no slates\n'
     assert lines[3].startswith("home US: version ")
     assert lines[3].endswith(" 1min old, 4 arms, entropy 0.500, 2.0 effective arms\n")

@@ -147,7 +147,7 @@ def test_failed_segments_are_named(store):
     recorded(store)
     store.client.hset(keys.of_segment("home", "IN").state, "c:0", b"garbage")
     with accompany(store.url, "--bandit", "home") as process:
-        assert "1 segments published" in (line := process.stdout.readline())
+        assert "1 segment published" in (line := process.stdout.readline())
         assert "2 failed" in line
         assert process.stderr.readline().startswith('home/"": counts of')
         assert process.stderr.readline().startswith("home/IN: ")
@@ -173,7 +173,7 @@ def test_bandits_and_segments_may_come_later(store):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "--bandit is None"),
+        ([], "--bandit is missing: name one; with --every any number, or none for all"),
         (["--bandit", "home", "--bandit", "sale"], "--bandit is"),
         (["--every", "60s", "--bandit", "home", "--bandit", ""], "bandit is ''"),
         (["--every", "60s", "--bandit", "home", "--segment", "/"], "segment is '/'"),

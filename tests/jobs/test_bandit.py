@@ -13,6 +13,7 @@ from banditcore.bandit import Applied, Bandit
 from banditcore.errors import (
     BanditCoreError,
     InvalidTypeError,
+    InvalidValueError,
 )
 from banditcore.events import MAX_TRIALS, Event
 from banditcore.posterior import Posterior, Prior
@@ -46,6 +47,16 @@ def test_what_is_recorded_is_what_is_counted(any_store):
     assert table(bandit.counts("IN/m")) == {"c": (1, 0)}
     assert table(bandit.counts("")) == {"a": (1, 1)}
     assert bandit.segments() == ["", "IN", "IN/m"]
+
+
+def test_record_and_emit_refuse_a_reward_by_its_name(store):
+    bandit = Bandit("home", store)
+    why = r"^reward\[0\] is 2\.0: at most the trials of its event; a reward is in \[0, 1\]$"
+    with pytest.raises(InvalidValueError, match=why):
+        bandit.record("IN", "a", reward=2)
+    with pytest.raises(InvalidValueError, match=why):
+        bandit.emit({"segment": ["IN"], "arm": ["a"], "reward": [2]})
+    assert bandit.segments() == []
 
 
 def test_nothing_is_recorded_by_nothing(store):

@@ -183,7 +183,7 @@ def test_what_cannot_be_used_is_refused_and_kept_and_nothing_waits_for_it(any_st
     good = {"segment": "X", "arm": "a", "reward": 1}
     bad = [
         ({**good}, "no field 'event_id'"),
-        ({**good, "event_id": "1", "reward": "nan"}, "reward"),
+        ({**good, "event_id": "1", "reward": "2"}, "reward is 2.0: at most the trials"),
         ({**good, "event_id": "2", "successes": 1}, "mean the same"),
         ({**good, "event_id": "3", "arm": b"\xff"}, "no UTF-8"),
         ({**good, "event_id": "4", "time": now - 10_000}, "older than the window"),
@@ -206,6 +206,17 @@ def test_what_cannot_be_used_is_refused_and_kept_and_nothing_waits_for_it(any_st
         assert any(reason in letter.reason for letter in kept), reason
     for _, reason in bad[4:6]:
         assert any(reason in letter.reason for letter in kept), reason
+
+
+def test_each_entry_is_refused_by_the_name_that_it_gives_its_reward(any_store):
+    good = {"segment": "X", "arm": "a"}
+    for number, outcome in enumerate([{"reward": "7"}, {"successes": "7"}, {}]):
+        any_store.client.xadd(STREAM, {**good, **outcome, "event_id": str(number)})
+    drain(worker_on(any_store))
+    first, second, third = (letter.reason for letter in letters(any_store))
+    assert first.startswith("reward is 7.0: at most the trials of its event")
+    assert second.startswith("successes is 7.0: at most the trials of its event")
+    assert third == "it has no field 'reward' (or 'successes')"
 
 
 def test_entries_are_removed_once_applied_if_that_is_wanted(any_store):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,13 +13,13 @@ import confluent_kafka
 import pytest
 
 from banditcore.bandit import Bandit
-from banditcore.errors import InvalidValueError, LostWritesError
+from banditcore.errors import InvalidValueError, LostWritesError, StoreUnavailableError
 from banditcore.ingest import IngestWorker
 from banditcore.ingest.sources.kafka import KafkaSource
 from banditcore.store import keys
 from banditcore.store.event_streams import dead_letters, stream_checkpoints
 from banditcore.store.event_streams.stream_checkpoints import StreamCheckpoint
-from servers import wait_until
+from servers import free_port, wait_until
 from streamed import rows, stored, sums
 
 QUIET = {"log_level": 0}
@@ -133,9 +135,11 @@ GOOD = {"segment": "X", "arm": "a", "reward": 1}
         (b"[" * 100_000, "nests too deeply"),
         ([1], "a JSON object is needed, not list"),
         ({"arm": "a", "reward": 1}, "it has no key 'segment'"),
-        ({"segment": "X", "arm": "a"}, "it has no key 'successes'"),
+        ({"segment": "X", "arm": "a"}, "it has no key 'reward' (or 'successes')"),
         ({**GOOD, "successes": 1}, "mean the same"),
-        ({**GOOD, "reward": 2}, "at most the trials"),
+        ({**GOOD, "reward": 2}, "reward is 2.0: at most the trials"),
+        ({"segment": "X", "arm": "a", "successes": 2}, "successes is 2.0: at most the trials"),
+        ({**GOOD, "reward": "many"}, "reward is 'many': a number is needed"),
         ({**GOOD, "arm": ""}, "1 to 256 UTF-8 bytes"),
         ({**GOOD, "time": "yesterday"}, "ISO 8601"),
         ({**GOOD, "trials": "many"}, "a number is needed"),
@@ -205,6 +209,52 @@ def test_a_topic_that_was_made_anew_is_noticed(store, topic, source_of):
     with pytest.raises(LostWritesError, match="another name"):
         source.advance(0, 10_000)
     assert source.advance(0, 5) is False
+
+
+AWAY = """
+import signal, sys, threading
+import banditcore as bc
+from banditcore.ingest import IngestWorker
+from banditcore.ingest.sources.kafka import KafkaSource
+
+stop = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: stop.set())
+with bc.connect(sys.argv[1]) as store:
+    shop = bc.Bandit("home", store)
+    source = KafkaSource(shop, "events", {"bootstrap.servers": sys.argv[2], "group.id": "counts"})
+    IngestWorker(shop, source, on_notice=lambda text: print(text, flush=True)).run(stop)
+    source.close()
+"""
+
+
+def test_while_the_brokers_are_away_one_notice_says_why_and_librdkafka_nothing(store):
+    broker = f"127.0.0.1:{free_port()}"
+    command = [sys.executable, "-c", AWAY, store.url, broker]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        notice = process.stdout.readline()
+        process.terminate()
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, "", "")
+    assert notice.startswith("waiting: Kafka's topic 'events' cannot be used: ")
+    assert f"Local: Broker transport failure ({broker}/bootstrap: Connect to ipv4#" in notice
+    assert "Connection refused" in notice
+
+
+def test_complaints_of_librdkafka_reach_the_one_who_asked_for_them(store):
+    heard: list[Any] = []
+    config = {
+        "bootstrap.servers": f"127.0.0.1:{free_port()}",
+        "group.id": "counts",
+        "error_cb": heard.append,
+    }
+    source = KafkaSource(Bandit("home", store), "events", config)
+    with pytest.raises(StoreUnavailableError, match="Connection refused"):
+        source.partitions()
+    source.close()
+    assert {error.code() for error in heard} >= {confluent_kafka.KafkaError._TRANSPORT}
 
 
 @pytest.mark.parametrize("config", [{}, {"bootstrap.servers": "x"}, {"group.id": "x"}])

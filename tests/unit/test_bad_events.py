@@ -230,6 +230,23 @@ def test_masked_values_are_missing_values():
             columns_of(three(**{column: masked}))
 
 
+@pytest.mark.parametrize("outcome", ["reward", "successes"])
+@pytest.mark.parametrize(
+    ("trials", "given", "why"),
+    [
+        (1.0, 2.0, "[1] is 2.0: at most the trials of its event; a reward is in [0, 1]"),
+        (0.0, 1.5, "[1] is 1.5: a late reward (trials 0) is in [0, 1]"),
+        (1.0, -1.0, "[1] is -1.0: finite and not negative"),
+        (1.0, "x", "[1] is 'x': a number is needed"),
+    ],
+)
+def test_rewards_are_refused_by_the_name_they_were_given(outcome, trials, given, why):
+    columns = {"segment": ["IN"] * 2, "arm": ["a"] * 2, "trials": [1.0, trials]}
+    values = np.array([1.0, given], dtype=object)
+    with pytest.raises((InvalidValueError, InvalidTypeError), match=f"^{re.escape(outcome + why)}"):
+        columns_of({**columns, outcome: values})
+
+
 def test_columns_are_known_complete_and_named_once():
     with pytest.raises(InvalidValueError, match=r"^column is 'sucesses'"):
         columns_of(three(sucesses=[1, 1, 1]))
@@ -237,10 +254,14 @@ def test_columns_are_known_complete_and_named_once():
         columns_of({**three(), 7: [], "x": []})
     with pytest.raises(InvalidValueError, match=r"^columns is \['reward', 'successes'\]"):
         columns_of(three(reward=[1, 1, 1]))
-    for missing in ("segment", "arm", "successes"):
+    for missing, named in {
+        "segment": "'segment'",
+        "arm": "'arm'",
+        "successes": "'reward' (or 'successes')",
+    }.items():
         columns = three()
         del columns[missing]
-        with pytest.raises(InvalidValueError, match=f"the column '{missing}' is missing"):
+        with pytest.raises(InvalidValueError, match=re.escape(f"the column {named} is missing")):
             columns_of(columns)
     twice = pd.DataFrame([["IN", "a", "b", 1]], columns=["segment", "arm", "arm", "reward"])
     with pytest.raises(InvalidValueError, match="a name stands there twice"):

@@ -221,6 +221,8 @@ FLOORS = (
         "benchmarking.contests",
         "benchmarking",
         "cli.output",
+        "cli.files",
+        "cli.wording",
         "cli.arguments",
         "cli.selection",
         "cli.stopping",

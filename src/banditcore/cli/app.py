@@ -92,7 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     try:
-        arguments = _parser().parse_args(argv)
+        arguments, unknown = _parser().parse_known_args(argv)
+        if unknown:  # of the command, whose usage helps; `parse_args` would show that of all
+            arguments.refuse(f"unrecognized arguments: {' '.join(unknown)}")
     except SystemExit as ended:  # --help, or a usage error that argparse has explained
         return ended.code if isinstance(ended.code, int) else UNUSABLE
     code: int = arguments.run(arguments, Output(as_json=arguments.json))
@@ -152,5 +154,5 @@ def _parser() -> argparse.ArgumentParser:
             description=getattr(module, "DESCRIPTION", module.HELP),
         )
         module.configure(command)
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, refuse=command.error)
     return parser

@@ -7,10 +7,11 @@ import datetime as dt
 import re
 from typing import Literal
 
+from banditcore.cli.wording import refused
 from banditcore.errors import BanditCoreError
 from banditcore.posterior import Prior
 
-__all__ = ["duration", "numbers", "positive", "prior"]
+__all__ = ["add_bandit", "bandit_of", "duration", "numbers", "positive", "prior"]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|min|h|d|w)")
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -57,3 +58,33 @@ def prior(text: str) -> Prior | Literal["empirical"]:
         return Prior.parse(text)
     except BanditCoreError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def add_bandit(parser: argparse.ArgumentParser, help: str) -> None:  # noqa: A002 # argparse's word
+    """Let a command take its bandit by position, or by ``--bandit`` as the others do."""
+    parser.add_argument("bandit", nargs="?", metavar="BANDIT", help=help)
+    parser.add_argument(
+        "--bandit", dest="named", metavar="NAME", help="which bandit; BANDIT without an option"
+    )
+
+
+def bandit_of(arguments: argparse.Namespace, hint: str = "") -> str | None:
+    """Return the bandit that a command was given in either way, if any.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+        Of a command with `add_bandit`.
+    hint : str
+        Ends the error.
+
+    Raises
+    ------
+    InvalidValueError
+        It was given in both, by different names.
+    """
+    placed: str | None = arguments.bandit
+    named: str | None = arguments.named
+    if placed is not None and named is not None and placed != named:
+        raise refused("--bandit", named, f"BANDIT is {placed!r}: give one of them{hint}")
+    return named if placed is None else placed

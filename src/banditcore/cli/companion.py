@@ -14,6 +14,7 @@ from banditcore.cli.metrics import serve
 from banditcore.cli.output import Output, plain
 from banditcore.cli.selection import shown
 from banditcore.cli.stopping import stopped_by_signals
+from banditcore.cli.wording import counted
 from banditcore.errors import StoreUnavailableError
 from banditcore.identifiers import check_bandit, check_segment
 from banditcore.metrics import Metrics
@@ -50,7 +51,7 @@ def sentence(name: str, report: RefreshReport) -> str:
     """Return a line that says what a refresh did."""
     unchanged = f"{len(report.unchanged):,} unchanged, " if report.unchanged else ""
     return (
-        f"{plain(name)}: {len(report.published):,} segments published, {unchanged}"
+        f"{plain(name)}: {counted(len(report.published), 'segment')} published, {unchanged}"
         f"{len(report.superseded):,} superseded by newer ones, "
         f"{len(report.failed):,} failed; {report.seconds:.2f} s"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from banditcore.cli.output import Output
-from banditcore.errors import InvalidValueError, describe
+from banditcore.cli.wording import refused
 
 __all__ = ["confirmed"]
 
@@ -28,8 +28,6 @@ def confirmed(question: str, output: Output, *, is_given: bool) -> bool:
     if is_given:
         return True
     if not sys.stdin.isatty():
-        raise InvalidValueError(
-            describe("--yes", is_given, "without a terminal nobody can be asked: give it")
-        )
+        raise refused("--yes", is_given, "without a terminal nobody can be asked: give it")
     output.warn(f"{question} [y/N]")
     return sys.stdin.readline().strip().lower() in {"y", "yes"}

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from banditcore.cli.arguments import numbers, positive
 from banditcore.cli.output import Output, age, plain
 from banditcore.cli.selection import existing_bandit
+from banditcore.cli.wording import counted, refused
 from banditcore.emitting.replaying import every_letter, replay, times_of
-from banditcore.errors import InvalidValueError, describe
 from banditcore.store.connect import connect
 from banditcore.store.event_streams import dead_letters, partitions, refusing
 from banditcore.store.event_streams.dead_letters import STREAMS, DeadLetter
@@ -70,8 +70,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
 def _partitions(store: Store, arguments: argparse.Namespace) -> list[int]:
     if arguments.source != STREAMS:
         if arguments.replay:
-            remedy = "what it refused is not beside a stream: let its producers send it again"
-            raise InvalidValueError(describe("--replay", arguments.source, remedy))
+            what = f"what {arguments.source!r} refused is not beside a stream"
+            raise refused("--replay", True, f"{what}: let its producers send it again")
         wanted: list[int] | None = arguments.partitions
         if wanted is None:
             known = refusing.known(store, arguments.bandit)
@@ -79,19 +79,17 @@ def _partitions(store: Store, arguments: argparse.Namespace) -> list[int]:
         if not wanted and arguments.source.startswith("group:"):
             wanted = [0]
         if not wanted:
-            raise InvalidValueError(
-                describe(
-                    "--partitions", None, f"the store does not know those of {arguments.source!r}"
-                )
-            )
+            remedy = f"the store does not know those of {arguments.source!r}"
+            raise refused("--partitions", None, remedy)
         for partition in wanted:
             dead_letters.learn(store, arguments.bandit, partition, arguments.source)
         return wanted
     there = partitions.load(store, arguments.bandit) or 0
     wanted = list(range(there)) if arguments.partitions is None else arguments.partitions
     if missing := [number for number in wanted if number >= there]:
-        remedy = f"the events of bandit {arguments.bandit!r} have {there} partitions, from 0 on"
-        raise InvalidValueError(describe("--partitions", missing, remedy))
+        have = counted(there, "partition")
+        remedy = f"the events of bandit {arguments.bandit!r} have {have}, from 0 on"
+        raise refused("--partitions", missing, remedy)
     return wanted
 
 
@@ -178,7 +176,7 @@ def _event(raw: bytes) -> tuple[dict[str, Any] | None, str | None]:
 
 def _short(row: dict[str, Any]) -> str:
     if row["event"] is None:
-        return "-" if row["packed"] is None else f"{len(row['packed']) * 3 // 4:,} bytes"
+        return "-" if row["packed"] is None else counted(len(row["packed"]) * 3 // 4, "byte")
     event = row["event"]
     shown = f"{event.get('segment', '?')}: {event.get('arm', '?')}"
     return shown if len(shown) <= _SHOWN_CHARACTERS else shown[: _SHOWN_CHARACTERS - 1] + "…"

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from banditcore.cli.output import Output
+from banditcore.cli.wording import counted
 from banditcore.demo.openbandit import fetch
 from banditcore.demo.run import TOP, DemoReport, run_demo
 from banditcore.store.connect import connect
@@ -115,4 +116,5 @@ def _show(report: DemoReport, output: Output) -> None:
 def _published(report: DemoReport) -> str:
     each = [campaign.published for campaign in report.campaigns]
     shown = str(each[0]) if len(set(each)) == 1 else ", ".join(map(str, each))
-    return f"{sum(each)} segments published ({shown} for each campaign, ancestors included)."
+    published = counted(sum(each), "segment")
+    return f"{published} published ({shown} for each campaign, ancestors included)."

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from banditcore.bandit import Bandit
+from banditcore.cli.files import named_file
 from banditcore.cli.output import Output, plain
 from banditcore.cli.selection import existing_bandit
-from banditcore.errors import InvalidValueError, describe
+from banditcore.cli.wording import counted, refused
+from banditcore.errors import InvalidValueError
 from banditcore.maintenance.exporting import export_bandit
 from banditcore.store.connect import connect
 from banditcore.store.counts import index
@@ -32,7 +34,10 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     """Run the command."""
     with connect(arguments.url) as store:
         name = _chosen(store, arguments.bandit)
-        with output.progress(f"export {plain(name)}") as advance:
+        with (
+            named_file(arguments.file, "written"),
+            output.progress(f"export {plain(name)}") as advance,
+        ):
             report = export_bandit(Bandit(name, store), arguments.file, progress=advance)
     output.document(
         {
@@ -43,7 +48,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         }
     )
     output.line(
-        f"{plain(name)}: {report.segments:,} segments, {report.bytes:,} bytes in {arguments.file}"
+        f"{plain(name)}: {counted(report.segments, 'segment')} with events, "
+        f"{counted(report.bytes, 'byte')} in {plain(str(arguments.file))}"
     )
     return 0
 
@@ -52,8 +58,9 @@ def _chosen(store: Store, name: str | None) -> str:
     if name is not None:
         return existing_bandit(store, name)
     known = index.bandits(store)
-    if len(known) != 1:
-        raise InvalidValueError(
-            describe("--bandit", name, f"the store has {len(known)} bandits: name one")
-        )
+    if not known:
+        raise InvalidValueError("the store has no bandit yet: there is nothing to export")
+    if len(known) > 1:
+        there = counted(len(known), "bandit")
+        raise refused("--bandit", None, f"the store has {there}: name one")
     return known[0]

@@ -8,10 +8,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from banditcore.bandit import Bandit
+from banditcore.cli.arguments import add_bandit, bandit_of
 from banditcore.cli.confirming import confirmed
 from banditcore.cli.output import Output, plain
 from banditcore.cli.selection import existing_bandit
-from banditcore.errors import InvalidValueError, describe
+from banditcore.cli.wording import counted, refused
 from banditcore.identifiers import check_bandit
 from banditcore.maintenance.forget import Forgotten, forget_arm, forget_bandit, forget_segment
 from banditcore.store import keys
@@ -28,7 +29,7 @@ _SHOWN = 10
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("bandit", metavar="BANDIT", help="which bandit; alone: all of it")
+    add_bandit(parser, help="which bandit; alone: all of it")
     parser.add_argument("--segment", metavar="PATH", help='only this one; "" is the global one')
     parser.add_argument("--descendants", action="store_true", help="and the segments below it")
     parser.add_argument(
@@ -44,6 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Run the command; 1 if the user does not want it."""
+    arguments.bandit = bandit_of(arguments)
     _check(arguments)
     with connect(arguments.url) as store:
         name = _known(store, arguments.bandit)
@@ -76,12 +78,13 @@ def _known(store: Store, name: str) -> str:
 
 
 def _check(arguments: argparse.Namespace) -> None:
+    if arguments.bandit is None:
+        raise refused("BANDIT", None, "name what to forget")
     if arguments.segment is None and arguments.descendants:
-        raise InvalidValueError(describe("--descendants", True, "of which --segment?"))
+        raise refused("--descendants", True, "of which --segment?")
     if arguments.keep_marks and (arguments.segment is None or arguments.arm is not None):
-        raise InvalidValueError(
-            describe("--keep-marks", True, "is for a --segment; an arm's removal keeps all marks")
-        )
+        remedy = "it is for a --segment; an arm's removal keeps all marks"
+        raise refused("--keep-marks", True, remedy)
 
 
 def _chosen(arguments: argparse.Namespace, store: Store, name: str) -> Callable[[bool], Forgotten]:
@@ -113,14 +116,16 @@ def _show(arguments: argparse.Namespace, planned: Forgotten, output: Output) -> 
     whose = name if arguments.arm is None else f"{plain(arguments.arm)} of {name}"
     arms = sum(planned.segments.values())
     output.warn(
-        f"{whose}: {arms:,} arms with their counts in {len(planned.segments):,} segments; "
-        f"slates of {len(planned.slates):,} segments"
+        f"{whose}: {counted(arms, 'arm with its counts', 'arms with their counts')} in "
+        f"{counted(len(planned.segments), 'segment')}; "
+        f"slates of {counted(len(planned.slates), 'segment')}"
     )
     held = planned.streams
     if held.partitions or held.dead_letters:
         output.warn(
-            f"  streams of {held.partitions:,} partitions: {held.unapplied:,} events that are not "
-            f"counted yet, {held.dead_letters:,} that could not be used"
+            f"  streams of {counted(held.partitions, 'partition')}: "
+            f"{counted(held.unapplied, 'event that is', 'events that are')} not counted yet, "
+            f"{held.dead_letters:,} that could not be used"
         )
     paths = list(dict.fromkeys((*planned.segments, *planned.slates)))
     for path in paths[:_SHOWN]:

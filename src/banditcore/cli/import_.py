@@ -6,7 +6,10 @@ import argparse
 from pathlib import Path
 
 from banditcore.cli.confirming import confirmed
+from banditcore.cli.files import named_file
 from banditcore.cli.output import Output, plain
+from banditcore.cli.wording import counted
+from banditcore.errors import ConfigurationConflictError, describe
 from banditcore.identifiers import check_bandit
 from banditcore.maintenance.importing import exported_name, import_bandit
 from banditcore.store.connect import connect
@@ -31,14 +34,18 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     """Run the command; 1 if the user does not want it."""
     with connect(arguments.url) as store:
         name = arguments.bandit
-        name = exported_name(arguments.file) if name is None else check_bandit(name)
-        if arguments.replace:
-            there = index.segments(store, name)
-            question = f"Replace {plain(name)} with its {len(there):,} segments?"
-            if there and not confirmed(question, output, is_given=arguments.yes):
+        with named_file(arguments.file, "read"):
+            name = exported_name(arguments.file) if name is None else check_bandit(name)
+        if there := len(index.segments(store, name)):
+            _check_replacing(name, arguments)
+            question = f"Replace {plain(name)} with its {counted(there, 'segment')} with events?"
+            if not confirmed(question, output, is_given=arguments.yes):
                 output.warn("nothing was changed")
                 return 1
-        with output.progress(f"import {plain(name)}") as advance:
+        with (
+            named_file(arguments.file, "read"),
+            output.progress(f"import {plain(name)}") as advance,
+        ):
             report = import_bandit(
                 store, arguments.file, name=name, replace=arguments.replace, progress=advance
             )
@@ -51,7 +58,14 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         }
     )
     output.line(
-        f"{plain(report.bandit)}: {report.segments:,} segments; "
+        f"{plain(report.bandit)}: {counted(report.segments, 'segment')} with events; "
         f"`banditcore refresh --bandit {plain(report.bandit)}` publishes its slates"
     )
     return 0
+
+
+def _check_replacing(name: str, arguments: argparse.Namespace) -> None:
+    """Raise unless the bandit that is there may go: `import_bandit` would not know the options."""
+    if not arguments.replace:
+        remedy = "the store has it already: give --replace, or another name with --bandit NEW"
+        raise ConfigurationConflictError(describe("bandit", name, remedy))

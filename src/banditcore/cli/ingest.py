@@ -19,6 +19,7 @@ from banditcore.cli.arguments import duration, numbers, positive
 from banditcore.cli.follow import follow
 from banditcore.cli.output import Output, plain, span
 from banditcore.cli.selection import check_half_life
+from banditcore.cli.wording import counted, refused
 from banditcore.errors import InvalidValueError, describe
 from banditcore.ingest import IngestReport, ingest_log
 from banditcore.logs import ColumnMap, EventLog, LogBatch, Position, Reject
@@ -159,20 +160,17 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         "--retain-mib": arguments.retain_mib,
     }.items():
         if given is not None:
-            raise InvalidValueError(describe(option, str(given), "of streams: add --follow"))
+            raise refused(option, given, "of streams: add --follow")
     if not arguments.files or arguments.bandit is None:
         missing = "FILE" if arguments.bandit is not None else "--bandit"
-        raise InvalidValueError(
-            describe(missing, None, "name log files and a --bandit, or --follow its streams")
-        )
+        raise refused(missing, None, "name log files and a --bandit, or --follow its streams")
     if arguments.source is not None and len(arguments.files) > 1:
-        raise InvalidValueError(
-            describe("--source", arguments.source, "a name is of one log: give one FILE with it")
-        )
+        remedy = "a name is of one log: give one FILE with it"
+        raise refused("--source", arguments.source, remedy)
     columns = ColumnMap.parse(arguments.map)
     if arguments.no_time:
         if any(pair.startswith("time=") for pair in arguments.map):
-            raise InvalidValueError(describe("--no-time", arguments.map, "time is mapped as well"))
+            raise refused("--no-time", True, "time is mapped as well: give one of them")
         columns = columns.without_time()
     logs = [  # all of them are opened before any is counted
         _DatedLog(path, columns, format=arguments.format, encoding=arguments.encoding)
@@ -199,7 +197,7 @@ def _follow(arguments: argparse.Namespace, output: Output) -> int:
     }
     for option, given in of_logs.items():
         if given:
-            raise InvalidValueError(describe(option, given, "of logs: leave it out, or --follow"))
+            raise refused(option, given, "of logs: leave it out, or --follow")
     own = {
         "--partitions": arguments.partitions,
         "--retain": arguments.retain,
@@ -209,15 +207,11 @@ def _follow(arguments: argparse.Namespace, output: Output) -> int:
     for option, given in (of_stream if arguments.stream is None else own).items():
         if given is not None:
             kind = "of a --stream" if arguments.stream is None else "not of a --stream"
-            raise InvalidValueError(describe(option, str(given), f"{kind}: leave it out"))
+            raise refused(option, given, f"{kind}: leave it out")
     if arguments.stream is not None and arguments.bandit is None:
-        raise InvalidValueError(describe("--stream", arguments.stream, "of which --bandit?"))
+        raise refused("--stream", arguments.stream, "of which --bandit?")
     if arguments.bandit is None and arguments.half_life is not None:
-        raise InvalidValueError(
-            describe(
-                "--half-life", str(arguments.half_life), "of one bandit: name it with --bandit"
-            )
-        )
+        raise refused("--half-life", arguments.half_life, "of one bandit: name it with --bandit")
     return follow(arguments, output)
 
 
@@ -246,9 +240,10 @@ def _ingest(
         )
     _show(log, report, rejects, output)
     if half_life is not None and 2 * log.faded > log.seen:
+        seen = counted(log.seen, "event is", "events are")
         output.warn(
-            f"{plain(str(log.path))}: {log.faded:,} of {log.seen:,} events are older than {_FADED} "
-            f"half-lives of {span(half_life.total_seconds()).text}: they count as good as nothing. "
+            f"{plain(str(log.path))}: {log.faded:,} of {seen} older than {_FADED} half-lives of "
+            f"{span(half_life.total_seconds()).text}, which count as good as nothing. "
             "Take a longer --half-life for a new bandit, or none; or is time mapped rightly?"
         )
     return {
@@ -270,18 +265,22 @@ def _show(log: EventLog, report: IngestReport, rejects: _RejectFile, output: Out
     if report.end == report.start:
         refused = ""
         if report.refused_before:
-            refused = (
-                f"; {report.refused_before:,} lines were refused then, and are not read again: "
-                "ingest them, mended, from a file of their own"
+            refused = "; " + counted(
+                report.refused_before,
+                "line was refused then, and is not read again: ingest it, mended, from a file "
+                "of its own",
+                "lines were refused then, and are not read again: ingest them, mended, from a "
+                "file of their own",
             )
         output.line(
-            f"{name}: nothing new; {report.end.offset:,} bytes were ingested before{refused}"
+            f"{name}: nothing new; "
+            f"{counted(report.end.offset, 'byte was', 'bytes were')} ingested before{refused}"
         )
     else:
         rate = report.applied / report.seconds if report.seconds > 0 else 0.0
         output.line(
             f"{name}: {report.applied:,} applied, {report.duplicate:,} duplicate, "
-            f"{report.refused:,} refused; {report.segments:,} segments, "
+            f"{report.refused:,} refused; {counted(report.segments, 'segment')}, "
             f"{report.seconds:.2f} s, {rate:,.0f} events/s"
         )
     if rejects.first is not None:

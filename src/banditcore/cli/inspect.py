@@ -7,16 +7,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from banditcore.bandit import Bandit
-from banditcore.cli.arguments import duration, positive, prior
+from banditcore.cli.arguments import add_bandit, bandit_of, duration, positive, prior
 from banditcore.cli.live import live
 from banditcore.cli.output import Output, Shown, age, plain, span
 from banditcore.cli.selection import existing_bandit, existing_segment
+from banditcore.cli.wording import counted, refused
 from banditcore.errors import (
     ConfigurationConflictError,
     CorruptDataError,
-    InvalidValueError,
     StoreUnavailableError,
-    describe,
 )
 from banditcore.segments import lineage, with_ancestors
 from banditcore.slate_format import decode_header
@@ -35,7 +34,7 @@ _COUNTS = ("trials", "successes", "all_trials", "all_successes")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("bandit", nargs="?", metavar="BANDIT", help="show its segments")
+    add_bandit(parser, help="show its segments")
     parser.add_argument(
         "segment", nargs="?", metavar="SEGMENT", help='show its arms; "" is the global one'
     )
@@ -64,14 +63,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Run the command."""
+    arguments.bandit = bandit_of(arguments, "; a SEGMENT comes after its BANDIT")
     if arguments.live:
         if arguments.segment is not None:
-            raise InvalidValueError(
-                describe("SEGMENT", arguments.segment, "--live shows all of a bandit: leave it out")
-            )
+            remedy = "--live shows all of a bandit: leave it out"
+            raise refused("SEGMENT", arguments.segment, remedy)
         return live(arguments, output)
     if arguments.interval is not None:
-        raise InvalidValueError(describe("--interval", str(arguments.interval), "add --live"))
+        raise refused("--interval", arguments.interval, "add --live")
     with connect(arguments.url) as store:
         if arguments.bandit is None:
             _bandits(store, output)
@@ -104,7 +103,7 @@ def _bandits(store: Store, output: Output) -> None:
     output.document({"bandits": rows})
     output.table(
         "bandits",
-        ["bandit", "segments", "half-life"],
+        ["bandit", "segments with events", "half-life"],
         [(row["bandit"], row["segments"], span(row["half_life_s"])) for row in rows],
         empty="no bandits yet",
     )
@@ -127,8 +126,8 @@ def _segments(bandit: Bandit, limit: int, output: Output) -> None:
             rows[step]["all_successes"] += row["successes"]
     output.document({"bandit": bandit.name, "segments": list(rows.values())})
     output.table(
-        f"{plain(bandit.name)}: what was recorded at each segment; all: and below it",
-        ["segment", "arms", "trials", "successes", "all trials", "all successes", "slates"],
+        f"{plain(bandit.name)}: counts of each segment; all: and below it; age: of its slates",
+        ["segment", "arms", "trials", "successes", "all trials", "all successes", "age"],
         [
             (
                 row["segment"],
@@ -209,4 +208,4 @@ def _matching(believed: tuple[str, ...], counted: tuple[str, ...]) -> list[tuple
 
 def _say_what_is_left(output: Output, rows: int, limit: int) -> None:
     if rows > limit and not output.as_json:
-        output.warn(f"{rows - limit:,} more rows; --limit shows them")
+        output.warn(f"{counted(rows - limit, 'more row')}; --limit shows them")

@@ -14,6 +14,7 @@ from banditcore.cli.live_state import BanditState, LiveReader, SegmentState
 from banditcore.cli.output import Output, TableContent, age, plain
 from banditcore.cli.selection import existing_bandit
 from banditcore.cli.stopping import stopped_by_signals
+from banditcore.cli.wording import counted
 from banditcore.errors import StoreError
 from banditcore.store.connect import Store
 from banditcore.store.monitoring import Holder
@@ -95,13 +96,14 @@ def _lines(states: Sequence[BanditState]) -> list[str]:
         name = plain(state.bandit)
         oldest = "none published" if state.oldest_s is None else f"oldest {_age(state.oldest_s)}"
         lines.append(
-            f"{name}: {state.segment_count:,} segments, {oldest}; {state.workers} workers; "
+            f"{name}: {counted(state.segment_count, 'segment')}, ancestors included, {oldest}; "
+            f"{counted(state.workers, 'worker')}; "
             f"refresh {_owner(state.refresh)}"
         )
         lines += [f"{name} {plain(each.segment)}: {_slates(each)}" for each in state.segments]
         lines += [
             f"{name}/{part.partition}: {part.waiting:,} waiting, {_age(part.lag_s)} behind, "
-            f"{part.dead_letters:,} dead letters; {_owner(part.lease)}"
+            f"{counted(part.dead_letters, 'dead letter')}; {_owner(part.lease)}"
             for part in state.partitions
         ]
     return lines
@@ -110,10 +112,10 @@ def _lines(states: Sequence[BanditState]) -> list[str]:
 def _slates(state: SegmentState) -> str:
     if state.unusable is not None:
         return f"unusable slates: {plain(state.unusable)}"
-    if state.version is None:
+    if state.version is None or state.arms is None:
         return "no slates"
     return (
-        f"version {state.version}, {_age(state.age_s)} old, {state.arms:,} arms, "
+        f"version {state.version}, {_age(state.age_s)} old, {counted(state.arms, 'arm')}, "
         f"entropy {state.entropy:.3f}, {state.effective_arms:.1f} effective arms"
     )
 
@@ -156,7 +158,11 @@ def _tables(states: Sequence[BanditState]) -> list[TableContent]:
         for part in state.partitions
     ]
     return [
-        TableContent("bandits", ("bandit", "segments", "oldest", "workers", "refresh"), bandits),
+        TableContent(
+            "bandits; segments: ancestors included",
+            ("bandit", "segments", "oldest", "workers", "refresh"),
+            bandits,
+        ),
         TableContent(
             "segments",
             ("bandit", "segment", "version", "age", "arms", "entropy", "effective", "slates"),

@@ -14,7 +14,7 @@ from banditcore.cli.arguments import duration, positive, prior
 from banditcore.cli.companion import accompany, sentence
 from banditcore.cli.output import Output, plain
 from banditcore.cli.selection import existing_bandit
-from banditcore.errors import InvalidValueError, describe
+from banditcore.cli.wording import refused
 from banditcore.refresh import on_dask
 from banditcore.refresh.drawing import Executors
 from banditcore.store.connect import connect
@@ -78,15 +78,16 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     if arguments.every is not None:
         if arguments.segment and len(arguments.bandit or ()) != 1:
             remedy = "segments are of one bandit: name it with --bandit"
-            raise InvalidValueError(describe("--segment", arguments.segment, remedy))
+            raise refused("--segment", arguments.segment, remedy)
         return accompany(arguments, output, executor)
     if arguments.metrics_port is not None or arguments.metrics_host is not None:
-        given = arguments.metrics_port if arguments.metrics_host is None else arguments.metrics_host
         remedy = "nobody could scrape a single refresh: add --every"
-        raise InvalidValueError(describe("--metrics-port", given, remedy))
+        if arguments.metrics_port is not None:
+            raise refused("--metrics-port", arguments.metrics_port, remedy)
+        raise refused("--metrics-host", arguments.metrics_host, remedy)
     if len(arguments.bandit or ()) != 1:
         remedy = "name one; with --every any number, or none for all"
-        raise InvalidValueError(describe("--bandit", arguments.bandit, remedy))
+        raise refused("--bandit", arguments.bandit, remedy)
     with connect(arguments.url) as store:
         name = existing_bandit(store, arguments.bandit[0])
         bandit = Bandit(name, store, prior=arguments.prior)
@@ -117,7 +118,7 @@ def _executors(arguments: argparse.Namespace) -> Executors | None:
     if arguments.dask is not None:
         if arguments.workers > 1:
             remedy = "the cluster has workers of its own: leave it out"
-            raise InvalidValueError(describe("--workers", arguments.workers, remedy))
+            raise refused("--workers", arguments.workers, remedy)
         return on_dask(arguments.dask)
     if arguments.workers == 1:
         return None

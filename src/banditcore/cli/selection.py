@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from banditcore.cli.output import span
 from banditcore.errors import ConfigurationConflictError, InvalidValueError, describe
 from banditcore.identifiers import check_bandit, check_segment
 from banditcore.segments import with_ancestors
@@ -69,7 +70,8 @@ def check_half_life(bandit: Bandit, wanted: dt.timedelta | None) -> None:
     """Raise if the bandit is kept otherwise, even when there is nothing new to count."""
     kept = bandit.half_life  # `wanted` itself, if the bandit is new
     if wanted is not None and wanted != kept:
-        shown = "no half-life" if kept is None else f"one of {kept.total_seconds():g} s"
+        known = "no half-life" if kept is None else f"one of {span(kept.total_seconds()).text}"
+        given = span(wanted.total_seconds()).text
         raise ConfigurationConflictError(
-            describe("--half-life", str(wanted), f"the bandit is kept with {shown}: leave it out")
+            describe("--half-life", given, f"the bandit is kept with {known}: leave it out")
         )

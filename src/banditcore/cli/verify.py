@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from banditcore.cli.output import Output, plain
 from banditcore.cli.selection import existing_bandit
+from banditcore.cli.wording import counted
 from banditcore.maintenance.verify import verify_store
 from banditcore.store.connect import connect
 
@@ -53,9 +54,10 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             ],
         )
     notes = len(report.findings) - len(wrong)
-    what = f"{len(wrong):,} things wrong" if wrong else "clean"
+    what = counted(len(wrong), "thing wrong", "things wrong") if wrong else "clean"
     output.line(
-        f"{plain(name) if name is not None else f'{report.bandits:,} bandits'}: "
-        f"{report.segments:,} segments: {what}" + (f", {notes:,} notes" if notes else "")
+        f"{plain(name) if name is not None else counted(report.bandits, 'bandit')}: "
+        f"{counted(report.segments, 'segment')}, ancestors included: {what}"
+        + (f", {counted(notes, 'note')}" if notes else "")
     )
     return 1 if wrong else 0

@@ -46,7 +46,10 @@ __all__ = ["KafkaSource"]
 _FIELDS = ("segment", "arm", "successes", "trials", "time")
 _OPTIONAL = ("trials", "time")
 _METADATA_FOR_S = 30.0
-_BROKER_S = 10.0
+_BROKER_S = 1.0
+"""The longest that a broker which is away keeps a signal from being heard."""
+
+_CRITICAL = 2  # of librdkafka's log levels, which are those of syslog
 _MOST_AT_ONCE = 10_000
 
 
@@ -64,7 +67,8 @@ class KafkaSource:
         The topic.
     config : mapping
         Of librdkafka: ``bootstrap.servers``, ``group.id`` (under which progress is shown) and what
-        else it takes.
+        else it takes. Its own log, many lines a second while a broker is away, is silent below
+        critical unless ``log_level`` says otherwise: what fails is raised, with the reason.
     name : str, optional
         Tells the topic apart in marks. Default ``kafka:<topic>``; a topic that was deleted and made
         anew needs another one, as its offsets begin anew.
@@ -96,9 +100,13 @@ class KafkaSource:
         self._topic = topic
         self._lease_s = lease_s
         self._kafka = _library()
+        self._trouble = ""  # what librdkafka complained of since the last error or success
+        self._on_error = config.get("error_cb")
         self._consumer = self._kafka.Consumer(
             {
+                "log_level": _CRITICAL,
                 **config,
+                "error_cb": self._hear,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 # What a partition no longer has cannot be read; what is left is read.
@@ -113,7 +121,13 @@ class KafkaSource:
         """Return the topic's partitions; none while there is no such topic."""
         if time.monotonic() >= self._asked + _METADATA_FOR_S or not self._partitions:
             with self._translating():
-                found = self._consumer.list_topics(self._topic, timeout=_BROKER_S)
+                try:
+                    found = self._consumer.list_topics(self._topic, timeout=_BROKER_S)
+                except self._kafka.KafkaException:
+                    if not self._read:  # so no message can come of it, but complaints do
+                        self._consumer.poll(0.0)
+                    raise
+            self._trouble = ""
             self._partitions = range(len(found.topics[self._topic].partitions))
             self._asked = time.monotonic()
         return self._partitions
@@ -248,7 +262,16 @@ class KafkaSource:
     def _raise(self, error: Any, cause: Exception | None = None) -> NoReturn:
         """Raise our error for one of librdkafka's."""
         kind = StoreError if error.fatal() else StoreUnavailableError
-        raise kind(f"Kafka's topic {self._topic!r} cannot be used: {error.str()}") from cause
+        why = f" ({self._trouble})" if self._trouble else ""
+        self._trouble = ""
+        raise kind(f"Kafka's topic {self._topic!r} cannot be used: {error.str()}{why}") from cause
+
+    def _hear(self, error: Any) -> None:
+        """Keep a complaint of librdkafka's, which an error that it raises does not tell."""
+        if error.code() != self._kafka.KafkaError._ALL_BROKERS_DOWN:  # its name
+            self._trouble = error.str()
+        if self._on_error is not None:
+            self._on_error(error)
 
 
 class _Reading:

@@ -11,7 +11,10 @@ from banditcore.logs.convert import convert
 __all__ = ["Row", "columns_of", "row_of"]
 
 Row = tuple[object, ...]
-"""The values of a record, in the order of its source's fields."""
+"""The values of a record, in the order of its source's fields; then the name that it gives its
+successes."""
+
+_OUTCOMES = ("reward", "successes")
 
 
 def row_of(
@@ -30,15 +33,17 @@ def row_of(
     word : str
         What the source calls a field.
     """
-    if "reward" in record:
-        if "successes" in record:
-            return "reward and successes mean the same: give one"
-        record["successes"] = record.pop("reward")
+    given = [name for name in _OUTCOMES if name in record]
+    if len(given) > 1:
+        return "reward and successes mean the same: give one"
+    for outcome in given:
+        record["successes"] = record.pop(outcome)
     for name in fields:
         if name not in record and name not in optional:
-            return f"it has no {word} {name!r}"
+            called = "'reward' (or 'successes')" if name == "successes" else repr(name)
+            return f"it has no {word} {called}"
     record.setdefault("trials", 1)
-    return tuple(record.get(name) for name in fields)
+    return (*(record.get(name) for name in fields), *given)
 
 
 def columns_of(
@@ -67,5 +72,11 @@ def columns_of(
     usable = [row for row in rows if not isinstance(row, str)]
     columns = {name: Column(("", ""), (name,), (None,)) for name in fields}
     events, kept, bad = convert(usable, fields, columns, float("inf"))
-    reasons |= {places[row]: reason for row, reason in bad.items()}
+    reasons |= {places[row]: _as_given(reason, usable[row][-1]) for row, reason in bad.items()}
     return events, [places[row] for row in kept], reasons
+
+
+def _as_given(reason: str, outcome: object) -> str:
+    """Return a reason that calls the successes what the record does."""
+    name, verb, rest = reason.partition(" is ")
+    return f"{outcome}{verb}{rest}" if name == "successes" else reason
