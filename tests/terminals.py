@@ -13,11 +13,20 @@ from contextlib import contextmanager
 from typing import Any
 
 
+class _Spawned(subprocess.Popen[str]):
+    """Ends with its block when that fails: else a failed test would wait for ever."""
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, *rest)
+
+
 def spawn(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     """Start a command."""
     command = [sys.executable, "-m", "banditcore", *arguments]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True, **options)
+    return _Spawned(command, env=env, stderr=subprocess.PIPE, text=True, **options)
 
 
 def _read_all(terminal: int, written: bytearray) -> None:

@@ -267,18 +267,20 @@ def test_commands_that_go_on_never_show_it(place: Place) -> None:
     with watching, following:
         seen = [watching.stdout.readline()]
         url = following.stderr.readline()
-        with urlopen(url.removeprefix("metrics: ").strip()) as reply:
-            seen += [url, reply.read().decode()]
-        killed(place.server)
-        while '"error": null' in seen[-1] or len(seen) < 4:
-            seen.append(watching.stdout.readline())
+        seen.append(url)
 
-        def is_noticed() -> bool:
+        def tells(outage: float) -> bool:
             with urlopen(url.removeprefix("metrics: ").strip()) as reply:
                 seen.append(reply.read().decode())
-            return 'banditcore_ingest_outage{bandit="home",source="stream"} 1.0' in seen[-1]
+            line = f'banditcore_ingest_outage{{bandit="home",source="stream"}} {outage}'
+            return line in seen[-1]
 
-        wait_until(is_noticed, "no outage is told")
+        wait_until(lambda: tells(0.0), "no worker tells")
+        killed(place.server)
+        while '"error": null' in (line := watching.stdout.readline()):
+            seen.append(line)
+        seen.append(line)
+        wait_until(lambda: tells(1.0), "no outage is told")
         for process in (watching, following):
             process.terminate()
             seen += process.communicate(timeout=20)
