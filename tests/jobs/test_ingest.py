@@ -146,7 +146,7 @@ def test_bad_lines_are_reported_once_and_the_others_count(bandit, tmp_path, batc
     assert figures(report) == (4, 0, 4)
     assert {reject.line: reject.raw + "\n" for reject in rejects} == bad
     assert [reject.line for reject in rejects] == sorted(bad)
-    reasons = ["successes is 2.0", "2 values", "segment is 'IN//m'", "time is 1970"]
+    reasons = ["reward is 2.0", "2 values", "segment is 'IN//m'", "time is 1970"]
     assert all(why in reject.reason for why, reject in zip(reasons, rejects, strict=True))
     assert stored(bandit) == counts_of(0, 4)
     assert figures(ingest_log(bandit, EventLog(path), on_reject=rejects.append)) == (0, 0, 0)
