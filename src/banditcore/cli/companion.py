@@ -77,9 +77,11 @@ class _Refresh:
         self._stop = stop
         self._metrics = metrics
 
-    def bandits(self, _served: Collection[str]) -> list[str]:
+    def bandits(self, served: Collection[str]) -> list[str]:
         """Return the bandits that can be refreshed; say what of those named is missing."""
         named = self._arguments.bandit
+        if named and set(named) <= set(served):
+            return list(named)
         try:
             there = index.bandits(self._store)
             if named:
@@ -87,8 +89,9 @@ class _Refresh:
                 there = [name for name in named if name in there]
             return [name for name in there if self._has_segments(name)]
         except StoreUnavailableError as error:
-            self._notices.say("outage", f"waiting: {plain(str(error))}")
-            return []  # refreshers wait for it, too; new bandits are found later
+            if not served:  # else refreshers say so
+                self._notices.say("outage", f"waiting: {plain(str(error))}")
+            return []  # new bandits are found later
 
     def _has_segments(self, name: str) -> bool:
         """Return whether all segments that are named are there."""
