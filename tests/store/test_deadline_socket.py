@@ -313,13 +313,13 @@ def test_a_blob_that_takes_longer_than_the_timeout_arrives(*, tls: bool) -> None
     received = bytearray()
     with ExitStack() as stack:
         near, far = map(stack.enter_context, socket.socketpair())
-        near.settimeout(0.5)
+        near.settimeout(2.0)
 
         def read_slowly() -> None:
             with theirs.wrap_socket(far, server_side=True) if tls else far as end:
                 while len(received) < len(blob) and (piece := end.recv(1 << 16)):
                     received.extend(piece)
-                    time.sleep(len(piece) / (1 << 22))  # 4 MiB/s
+                    time.sleep(len(piece) / (1 << 20))  # 1 MiB/s: twice the timeout in all
 
         theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         if tls:
