@@ -16,7 +16,7 @@ from pathlib import Path
 
 from banditcore.store.embedded.binary import wheel_binary
 
-START_S = 20.0
+START_S = 60.0
 
 
 def binaries() -> dict[str, Path]:

@@ -304,7 +304,7 @@ def test_beside_writers_an_update_is_gone_or_counted_whole(any_store: Store) -> 
 
 def test_an_arm_goes_everywhere_and_from_the_slates(any_store: Store) -> None:
     bandit = filled(any_store)
-    recommender = Recommender(bandit)
+    recommender = Recommender(bandit, poll_s=None)
     recommender.warm_up()
     before = {path: published(any_store, path) for path in ("", "IN", "IN/m", "US", "US/m")}
     full = everything(any_store)

@@ -38,7 +38,7 @@ def test_worker_processes_publish_what_recommenders_answer(several):
     assert bandit.record_batch(events | {"reward": [1] * 30}, batch_id="1").applied == 30
     with (
         ProcessPoolExecutor(2, mp.get_context("spawn")) as pool,
-        Recommender(bandit) as recommender,
+        Recommender(bandit, poll_s=None) as recommender,
     ):
         report = bandit.refresh(executor=pool, slates=8, depth=3)
         assert (sorted(report.published), report.failed) == (TREE, {})

@@ -186,6 +186,75 @@ def test_an_event_without_a_time_has_that_of_its_message(store, topic, source_of
     assert bandit.counts("X").trials.tolist() == [0.5]
 
 
+def test_partitions_without_messages_leave_a_full_one_its_turn(store, topic, source_of):
+    topic.send([("Y", "a", 1.0)] * 100)
+    source = source_of()
+    for partition in reversed(range(PARTITIONS)):
+        assert source.poll(partition, -1, 7) is None
+    wait_until(lambda: source.wait(dict.fromkeys(range(PARTITIONS), -1), 0.1), "nothing comes")
+    for partition in (1, 2, 3, 1, 2, 3):
+        assert source.poll(partition, -1, 7) is None
+    # At once: what was read for it is kept until it is asked for.
+    assert source.poll(0, -1, 7).offsets.tolist() == list(range(7))
+
+
+def test_a_full_partition_that_nobody_asks_for_holds_up_no_other(store, topic, source_of):
+    topic.send([("Y", "a", 1.0)] * 100)
+    source = source_of()
+    assert source.poll(0, -1, 7) is None
+    wait_until(lambda: source.poll(0, -1, 7) is not None, "nothing comes")
+    topic.send([("X", "a", 1.0)] * 7)
+    wait_until(
+        lambda: bool([source.poll(partition, -1, 7) for partition in (2, 1)][1]), "it is held up"
+    )
+    wait_until(lambda: source.poll(0, 6, 7) is not None, "it is not read again")
+
+
+def test_a_partition_that_is_not_waited_for_wakes_nobody(store, topic, source_of):
+    topic.send([("Y", "a", 1.0)] * 5000)
+    source = source_of()
+    assert source.poll(0, -1, 7) is None
+    wait_until(lambda: source.poll(0, -1, 7) is not None, "nothing comes")
+    topic.send([("X", "a", 1.0)] * 7)
+    assert source.poll(1, -1, 7) is None
+    waits = 1
+    while not source.wait({1: -1}, 0.1):
+        waits += 1
+        assert waits < 1000  # and not one for each message of the other
+    assert source.poll(1, -1, 1).end == 0
+
+
+class _Complaining:
+    """A consumer that complains before, between or after the messages of one call."""
+
+    def __init__(self, consumer: Any, place: int) -> None:
+        self._consumer = consumer
+        self._place = place
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._consumer, name)
+
+    def consume(self, most: int, wait_s: float) -> list[Any]:
+        came = self._consumer.consume(most, wait_s)
+        if len(came) >= 2 and self._place >= 0:
+            error = confluent_kafka.KafkaError(confluent_kafka.KafkaError._TRANSPORT)
+            came.insert(self._place, confluent_kafka.Message(topic="events", error=error))
+            self._place = -1
+        return came
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_messages_beside_a_complaint_are_not_lost(store, topic, source_of, place):
+    topic.send([("Y", "a", 1.0)] * 20)
+    source = source_of()
+    assert source.poll(0, -1, 7) is None
+    wait_until(lambda: source.wait({0: -1}, 0.1), "nothing comes")
+    source._consumer = _Complaining(source._consumer, place)
+    with pytest.raises(StoreUnavailableError, match="Broker transport failure"):
+        source.poll(0, -1, 7)
+    assert source.poll(0, -1, 7).offsets.tolist() == list(range(7))
+
+
 def test_what_a_server_lost_is_read_again(store, topic, source_of):
     topic.send(rows(30))
     source = source_of()
@@ -212,14 +281,13 @@ def test_a_topic_that_was_made_anew_is_noticed(store, topic, source_of):
 
 
 AWAY = """
-import signal, sys, threading
+import sys
 import banditcore as bc
+from banditcore.cli.stopping import stopped_by_signals
 from banditcore.ingest import IngestWorker
 from banditcore.ingest.sources.kafka import KafkaSource
 
-stop = threading.Event()
-signal.signal(signal.SIGTERM, lambda *_: stop.set())
-with bc.connect(sys.argv[1]) as store:
+with stopped_by_signals() as stop, bc.connect(sys.argv[1]) as store:
     shop = bc.Bandit("home", store)
     source = KafkaSource(shop, "events", {"bootstrap.servers": sys.argv[2], "group.id": "counts"})
     IngestWorker(shop, source, on_notice=lambda text: print(text, flush=True)).run(stop)

@@ -98,7 +98,7 @@ def test_nothing_published_is_not_ready(store: Store) -> None:
 
 
 def test_a_default_stands_in_until_something_is_published(store: Store) -> None:
-    recommender = Recommender(Home(store), default=["d"])
+    recommender = Recommender(Home(store), default=["d"], poll_s=None)
     recommender.warm_up()
     assert not recommender.ready
     assert recommender.recommend("IN", now=NOW).arms == ("d",)

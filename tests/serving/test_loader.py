@@ -29,7 +29,7 @@ from servers import running_server
 
 def test_only_watched_segments_and_their_ancestors_are_loaded(store: Store) -> None:
     put(store, snapshot(""), snapshot("IN"), snapshot("IN/mobile"), snapshot("US"))
-    recommender = Recommender(Home(store), ["IN/mobile"])
+    recommender = Recommender(Home(store), ["IN/mobile"], poll_s=None)
     assert recommender.reload() == ("", "IN", "IN/mobile")
     assert recommender.recommend("US", 3, now=NOW).source == ""
 
@@ -37,7 +37,7 @@ def test_only_watched_segments_and_their_ancestors_are_loaded(store: Store) -> N
 def test_new_segments_are_found_at_each_reload(store: Store) -> None:
     bandit = Home(store, ["IN"])
     put(store, snapshot("IN"), snapshot("US"))
-    recommender = Recommender(bandit)
+    recommender = Recommender(bandit, poll_s=None)
     recommender.warm_up()
     bandit.known = ["IN", "US"]
     assert recommender.reload() == ("US",)

@@ -376,7 +376,7 @@ def test_a_recommender_goes_on_with_the_nodes_that_answer(
     assert 0 < len(silent) < 42
     with (
         connect(cluster_store.url, timeout_s=0.5) as store,
-        Recommender(Bandit("home", store)) as recommender,
+        Recommender(Bandit("home", store), poll_s=None) as recommender,
     ):
         recommender.warm_up()
         before = {path: recommender.recommend(path, 1).version for path in tree}

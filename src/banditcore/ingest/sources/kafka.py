@@ -109,6 +109,7 @@ class KafkaSource:
                 "error_cb": self._hear,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
+                "enable.partition.eof": False,  # it would come as an error
                 # What a partition no longer has cannot be read; what is left is read.
                 "auto.offset.reset": "earliest",
             }
@@ -140,7 +141,9 @@ class KafkaSource:
         )
 
     def wait(self, after: Mapping[int, int], wait_s: float) -> bool:
-        """Wait for a message of any partition that was polled."""
+        """Wait for a message of any of these partitions, of those that were polled."""
+        for partition in self._read.keys() - after.keys():  # what nobody asks for
+            self._leave(partition)
         if not any(self._read[each].messages for each in after if each in self._read):
             self._take(1, wait_s)  # `consume` waits for as many as it is asked for
         return any(self._read[each].messages for each in after if each in self._read)
@@ -230,27 +233,34 @@ class KafkaSource:
         """Sort what came to the partitions it came from; return how much that was."""
         with self._translating():
             came = self._consumer.consume(most, wait_s)
+        trouble = None
         for message in came:
-            if message.error() is not None:
-                self._raise(message.error())
             there = self._read.get(message.partition())
-            if there is not None:
+            if message.error() is not None:
+                trouble = trouble or message.error()
+            elif there is not None:
                 there.messages.append(message)
+        if trouble is not None:  # not before all are sorted: nobody brings the others again
+            self._raise(trouble)
         return len(came)
 
     def _fetch(self, reading: _Reading, limit: int) -> None:
-        """Take what is there, as much as is asked for of one partition."""
+        """Take what is there, for any partition, as much as is asked for of one.
+
+        A partition that has a whole batch must have its turn first: else those that have little
+        would fill the memory with it, as all come in one queue.
+        """
+        most_passes = 2 * len(self._read)
+        for partition, each in list(self._read.items()):
+            each.passed_over = 0 if each is reading else each.passed_over + 1
+            if each.passed_over > most_passes:  # nobody asks for it any more
+                self._leave(partition)
         room = limit
-        while room > 0 and len(reading.messages) < limit:
+        while room > 0 and all(len(each.messages) < limit for each in self._read.values()):
             came = self._take(min(room, _MOST_AT_ONCE), 0.0)
             if not came:
                 break
             room -= came
-        # What nobody takes, of partitions that this process lost or that stand still, must not fill
-        # the memory: it is read again when it is asked for.
-        for partition, other in list(self._read.items()):
-            if other is not reading and len(other.messages) > 2 * limit:
-                self._leave(partition)
 
     @contextmanager
     def _translating(self) -> Iterator[None]:
@@ -280,6 +290,7 @@ class _Reading:
     def __init__(self, after: int) -> None:
         self.after = after
         self.messages: deque[Any] = deque()
+        self.passed_over = 0  # polls of others since its own
 
 
 def _batch(partition: int, messages: Sequence[Any]) -> SourceBatch:
