@@ -34,7 +34,7 @@ from banditcore.store import Store, connect, keys
 from banditcore.store.counts import index
 from banditcore.store.counts.dump import dump, restore
 from banditcore.store.counts.updates import OrderedUpdate
-from banditcore.store.functions import library, maintenance_library
+from banditcore.store.functions import calling, maintenance_library
 from banditcore.store.seals import seal, unseal
 from bandits import everything, table
 from proxy import proxy_before
@@ -250,7 +250,7 @@ def test_one_import_does_not_end_another(any_store: Store, tmp_path) -> None:
         if done == total:
             of = keys.of_bandit("home")
             other = maintenance_library.begin_import(of, token=b"other", paths=b"", bandit=b"home")
-            library.run(any_store, [other])
+            calling.run(any_store, [other])
 
     with pytest.raises(ConfigurationConflictError, match="another import"):
         import_bandit(any_store, file, progress=begin_again)

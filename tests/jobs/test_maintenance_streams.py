@@ -20,7 +20,7 @@ from banditcore.store import Store, keys, leases
 from banditcore.store.counts import index
 from banditcore.store.event_streams import dead_letters, streams
 from banditcore.store.event_streams.stream_removal import StreamsHeld
-from banditcore.store.functions import library, maintenance_library
+from banditcore.store.functions import calling, maintenance_library
 from banditcore.store.seals import seal
 from bandits import everything
 from streamed import Producer, packed, rows, stored, sums
@@ -275,7 +275,7 @@ def test_what_is_being_imported_keeps_its_seal(any_store: Store) -> None:
     bandit = Bandit("home", any_store)
     bandit.record("IN", "a")
     forget_bandit(any_store, "home")
-    library.run(
+    calling.run(
         any_store, [maintenance_library.begin_import(OF, token=b"t", paths=b"", bandit=b"home")]
     )
     before = everything(any_store)

@@ -20,7 +20,7 @@ from banditcore.maintenance.verify import verify_store
 from banditcore.segments import is_within
 from banditcore.store import Store, keys
 from banditcore.store.counts.version import SegmentVersion
-from banditcore.store.functions import library, maintenance_library
+from banditcore.store.functions import calling, maintenance_library
 from banditcore.store.seals import seal
 from bandits import everything
 
@@ -355,7 +355,7 @@ def test_an_import_that_has_not_ended_is_found(full: Store) -> None:
     of = keys.of_bandit("third")
     full.client.srem(of.segments, "IN")
     full.client.delete(*keys.of_segment("third", "IN"))
-    library.run(
+    calling.run(
         full, [maintenance_library.begin_import(of, token=b"t", paths=b"", bandit=b"third")]
     )
     [found] = verify_store(full).findings

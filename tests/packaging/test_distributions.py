@@ -131,11 +131,11 @@ def test_the_wheel_has_what_runs_and_no_sources(sources: frozenset[str], built: 
 def test_the_wheel_works_on_its_own(installed: Path) -> None:
     code = (
         "import banditcore as bc;"
-        "from banditcore.store.functions.library import library_source;"
+        "from banditcore.store.functions.texts import library_source;"
         "print(bc.__file__);"
         "print(bc.__version__);"
         "print(bc.thompson_topk([900.0, 1.0], [1.0, 900.0], 2).tolist());"
-        "print(library_source().splitlines()[0].split('_')[0])"
+        "print(library_source('library.lua').splitlines()[0].split('_')[0])"
     )
     assert run(installed, sys.executable, "-c", code).splitlines() == [
         str(installed / "banditcore" / "__init__.py"),

@@ -14,7 +14,7 @@ from banditcore.serving.seen import SeenItems
 from banditcore.store import keys
 from banditcore.store.connect import Store, connect
 from banditcore.store.deadlines.breaker import FAILURES
-from banditcore.store.functions import library, seen_library
+from banditcore.store.functions import calling, seen_library
 from banditcore.store.servers.transport import Command
 from clusters import running_cluster
 from proxy import Proxy, proxy_before
@@ -229,7 +229,7 @@ def test_rights_that_are_taken_away_and_no_password_in_what_is_said(
     server: RunningServer, patient: None
 ) -> None:
     with connect(server.url) as admin:
-        library.load(admin, seen_library.FILE)
+        calling.load(admin, seen_library.FILE)
         admin.client.execute_command("ACL", "SETUSER", "app", "on", f">{CANARY}", "~*", "+@all")
         url = f"unix://app:{CANARY}@{server.socket_path}"
         with connect(url) as store, capped(store) as r:

@@ -17,7 +17,7 @@ from banditcore.errors import StoreUnavailableError, StoreUnfitError
 from banditcore.store import Store, connect, keys
 from banditcore.store.counts import index
 from banditcore.store.counts.version import SegmentVersion
-from banditcore.store.functions import library
+from banditcore.store.functions import calling, library, updates_library
 from banditcore.store.servers.transport import Command, Failure
 from bandits import table
 from clusters import Cluster, Node, running_cluster
@@ -25,7 +25,7 @@ from refusals import CANARY, refused
 from servers import binaries, certificates, free_port, running_server, wait_until
 
 VERSION = SegmentVersion(0, 1_700_000_000.0, None, 3600.0).pack()
-OPENED = library.Held(VERSION, b"", b"t", 1, b"\0a")
+OPENED = updates_library.Held(VERSION, b"", b"t", 1, b"\0a")
 
 
 @pytest.fixture
@@ -132,9 +132,9 @@ def test_functions_flushed_on_one_node_are_loaded_there(
 ) -> None:
     segments = [keys.of_segment("home", f"s{i}") for i in range(30)]
     calls = [library.open_segment(segment, version=VERSION) for segment in segments]
-    library.run(cluster_store, calls)
+    calling.run(cluster_store, calls)
     cluster.primaries()[1].tell("FUNCTION", "FLUSH")
-    assert [reply[0] for reply in library.run(cluster_store, calls)] == [VERSION] * 30
+    assert [reply[0] for reply in calling.run(cluster_store, calls)] == [VERSION] * 30
     for node in cluster.primaries():
         assert len(node.tell("FUNCTION", "LIST")) == 1  # type: ignore[arg-type]  # a list
 
@@ -143,14 +143,14 @@ def test_a_slot_that_has_moved_is_followed(
     cluster: Cluster, cluster_store: Store, moving: tuple[keys.SegmentKeys, int, Node, Node]
 ) -> None:
     segment, slot, source, target = moving
-    library.run(cluster_store, [library.open_segment(segment, version=VERSION)])
+    calling.run(cluster_store, [library.open_segment(segment, version=VERSION)])
     cluster.begin_move(slot, target)
     cluster.end_move(slot, source, target)
     # The target has no functions yet, and this process's map is old.
-    [reply] = library.run(cluster_store, [library.add_arms(segment, held=OPENED)])
+    [reply] = calling.run(cluster_store, [updates_library.add_arms(segment, held=OPENED)])
     assert reply == [b"OK"]
     assert target.tell("GET", segment.arms) == b"\0a"
-    [reply] = library.run(cluster_store, [library.add_arms(segment, held=OPENED)])
+    [reply] = calling.run(cluster_store, [updates_library.add_arms(segment, held=OPENED)])
     assert reply == [b"STALE"]  # it ran once
 
 
@@ -164,7 +164,7 @@ def test_a_key_that_is_not_there_any_more_is_asked_for_at_the_target(
     blob = library.publish(segment, version=1, body=b"blob")
     others = [keys.of_segment("home", f"s{i}") for i in range(20)]
     calls = [library.publish(other, version=1, body=b"x") for other in others]
-    assert library.run(cluster_store, [*calls, blob, *calls]) == [[b"OK"]] * 41
+    assert calling.run(cluster_store, [*calls, blob, *calls]) == [[b"OK"]] * 41
     with target.client() as client:
         replies = client.pipeline(transaction=False)
         replies.execute_command("ASKING")
@@ -217,17 +217,17 @@ def test_keys_that_are_split_over_two_nodes_are_waited_for(
 ) -> None:
     segment, slot, source, target = moving
     # The state is there, the arms are not: of such keys the source says TRYAGAIN.
-    library.run(cluster_store, [library.open_segment(segment, version=VERSION)])
-    call = library.add_arms(segment, held=OPENED)
+    calling.run(cluster_store, [library.open_segment(segment, version=VERSION)])
+    call = updates_library.add_arms(segment, held=OPENED)
     cluster.begin_move(slot, target)
     with connect(cluster_store.url, timeout_s=0.3) as hasty:
         with refused(StoreUnavailableError, "is moving these keys to another node"):
-            library.run(hasty, [call])
-        [answer] = library.attempt(hasty, [call])
+            calling.run(hasty, [call])
+        [answer] = calling.attempt(hasty, [call])
         assert isinstance(answer, Failure)
         assert not answer.may_have_run
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(library.run, cluster_store, [call])
+        waiting = pool.submit(calling.run, cluster_store, [call])
         cluster.end_move(slot, source, target)
         assert waiting.result() == [[b"OK"]]
     assert target.tell("GET", segment.arms) == b"\0a"
@@ -285,9 +285,9 @@ def test_a_hung_node_does_not_hold_up_what_others_answered(
 def test_updates_at_a_hung_node_are_sent_again_and_the_others_stand(
     cluster: Cluster, cluster_store: Store, ids: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attempt, failed = library.attempt, threading.Event()
+    attempt, failed = calling.attempt, threading.Event()
 
-    def watched(store: Store, calls: Sequence[library.Call]) -> list[library.Reply | Failure]:
+    def watched(store: Store, calls: Sequence[calling.Call]) -> list[calling.Reply | Failure]:
         answers = attempt(store, calls)
         if any(isinstance(answer, Failure) for answer in answers):
             failed.set()
@@ -302,7 +302,7 @@ def test_updates_at_a_hung_node_are_sent_again_and_the_others_stand(
         bandit, watcher = Bandit("home", store), Bandit("home", cluster_store)
         bandit.record_batch(batch)
         there = next(path for path in segments if path not in at_node)
-        monkeypatch.setattr(library, "attempt", watched)
+        monkeypatch.setattr(calling, "attempt", watched)
         node.stop()
         try:
             if ids == "batch":

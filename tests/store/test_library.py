@@ -14,9 +14,16 @@ from banditcore.events import MAX_AHEAD_S
 from banditcore.store import Store, connect, keys, seals
 from banditcore.store.counts import reading, registry, updates
 from banditcore.store.counts.version import SegmentVersion
-from banditcore.store.functions import library, maintenance_library
+from banditcore.store.functions import (
+    calling,
+    library,
+    maintenance_library,
+    texts,
+    updates_library,
+    words,
+)
 
-FILES = {"library.lua": library, "updates.lua": library, "maintenance.lua": maintenance_library}
+FILES = {module.FILE: module for module in (library, updates_library, maintenance_library)}
 TEXT = {
     file: files("banditcore.store.functions").joinpath(file).read_text("utf-8")
     for file in (*FILES, "prelude.lua")
@@ -30,12 +37,12 @@ DOCUMENTED = {
 FILE_OF = {name: file for file in FILES for name in re.findall(r"@LIBRARY@_(\w+)'", TEXT[file])}
 KEYS = keys.of_segment("bandit", "segment")
 VERSION = SegmentVersion(0, 1_700_000_000.0, None, 3600.0).pack()
-ONE_ARM = library.Held(VERSION, b"", b"t", 1, b"\0a")
+ONE_ARM = updates_library.Held(VERSION, b"", b"t", 1, b"\0a")
 
 
 def test_every_registered_function_is_documented_and_bound() -> None:
     assert set(DOCUMENTED) == set(FILE_OF)
-    assert {*library.__all__, *maintenance_library.__all__} >= set(FILE_OF)
+    assert {name for name, file in FILE_OF.items() if name not in FILES[file].__all__} == set()
 
 
 @pytest.mark.parametrize("name", sorted(DOCUMENTED))
@@ -46,7 +53,7 @@ def test_the_binding_has_the_arguments_that_the_library_documents(name: str) -> 
     values: dict[str, object] = {}
     sent: dict[str, object] = {}
     for parameter in list(inspect.signature(binding).parameters)[1:]:
-        group = {"held": library.Held, "window": library.Window}.get(parameter)
+        group = {"held": updates_library.Held, "window": updates_library.Window}.get(parameter)
         if group is None:
             values[parameter] = sent[parameter] = next(numbers)
         else:
@@ -74,43 +81,43 @@ def test_constants_are_the_same_on_both_sides() -> None:
 def test_settings_are_replaced_in_one_step_unless_an_import_has_begun(any_store: Store) -> None:
     of = keys.of_bandit("bandit")
 
-    def replies(*calls: library.Call) -> list[library.Reply]:
-        return library.run(any_store, calls)
+    def replies(*calls: calling.Call) -> list[calling.Reply]:
+        return calling.run(any_store, calls)
 
     settle = library.settle(of, half_life_s="7.0", window_s="9.0")
     assert replies(settle) == [[b"OK"]]
     assert any_store.client.hgetall(of.settings) == {b"h": b"7.0", b"w": b"9.0"}
     begin = maintenance_library.begin_import(
-        of, token=b"t", paths=library.packed([b"IN"]), bandit=b"bandit"
+        of, token=b"t", paths=words.packed([b"IN"]), bandit=b"bandit"
     )
     assert replies(begin) == [[b"OK", b""]]
     assert replies(settle) == [[b"IMPORTING"]]
     other = maintenance_library.begin_import(
-        of, token=b"u", paths=library.packed([b"US"]), bandit=b"bandit"
+        of, token=b"u", paths=words.packed([b"US"]), bandit=b"bandit"
     )
-    assert replies(other, other) == [[b"OK", library.packed([b"IN"])]] * 2
+    assert replies(other, other) == [[b"OK", words.packed([b"IN"])]] * 2
     assert any_store.client.hgetall(of.settings) == {
         b"h": b"importing",
         b"w": b"u",
-        b"s": library.packed([b"US", b"IN"]),
+        b"s": words.packed([b"US", b"IN"]),
         b"b": b"bandit",
     }
 
 
 def test_a_list_that_is_cut_is_no_list() -> None:
     strings = [b"", b"abc", bytes(300)]
-    packed = library.packed(strings)
-    assert library.unpacked(packed) == strings
-    whole = {len(library.packed(strings[:count])) for count in range(4)}
+    packed = words.packed(strings)
+    assert words.unpacked(packed) == strings
+    whole = {len(words.packed(strings[:count])) for count in range(4)}
     for size in set(range(len(packed))) - whole:
-        assert library.unpacked(packed[:size]) is None
+        assert words.unpacked(packed[:size]) is None
 
 
 def test_a_flushed_library_is_loaded_again(any_store: Store) -> None:
     call = library.open_segment(KEYS, version=VERSION)
-    library.run(any_store, [call])
+    calling.run(any_store, [call])
     any_store.client.function_flush()
-    assert [reply[0] for reply in library.run(any_store, [call, call])] == [VERSION, VERSION]
+    assert [reply[0] for reply in calling.run(any_store, [call, call])] == [VERSION, VERSION]
 
 
 def test_many_clients_may_load_it_at_once(store: Store) -> None:
@@ -119,7 +126,7 @@ def test_many_clients_may_load_it_at_once(store: Store) -> None:
     def load() -> bytes:
         with connect(store.url) as mine:
             barrier.wait()
-            [reply] = library.run(mine, [library.open_segment(KEYS, version=VERSION)])
+            [reply] = calling.run(mine, [library.open_segment(KEYS, version=VERSION)])
             return reply[0]
 
     with ThreadPoolExecutor(8) as threads:
@@ -130,35 +137,35 @@ def test_many_clients_may_load_it_at_once(store: Store) -> None:
 
 
 def test_the_name_follows_the_text() -> None:
-    assert re.fullmatch(r"banditcore_[0-9a-f]{12}", library.library_name())
+    assert re.fullmatch(r"banditcore_[0-9a-f]{12}", texts.library_name(library.FILE))
     for file in (*FILES, "streams.lua"):
-        source = library.library_source(file)
-        assert source.splitlines()[0] == f"#!lua name={library.library_name(file)}"
+        source = texts.library_source(file)
+        assert source.splitlines()[0] == f"#!lua name={texts.library_name(file)}"
         assert "@PRELUDE@" not in source
         assert "@LIBRARY@" not in source
         assert source.count("local function sealed(") == 1
-    assert len({library.library_name(file) for file in (*FILES, "streams.lua")}) == 4
+    assert len({texts.library_name(file) for file in (*FILES, "streams.lua")}) == 4
 
 
 def test_a_key_of_another_type_is_an_error_and_changes_nothing(any_store: Store) -> None:
     any_store.client.set(KEYS.state, "not a hash")
     calls = [
         library.open_segment(KEYS, version=VERSION),
-        library.add_arms(KEYS, held=ONE_ARM),
+        updates_library.add_arms(KEYS, held=ONE_ARM),
     ]
     for call in calls:
         with pytest.raises(StoreError):
-            library.run(any_store, [call])
+            calling.run(any_store, [call])
     assert list(any_store.client.scan_iter()) == [KEYS.state.encode()]
 
 
 def test_appending_arms_to_a_key_of_another_type_leaves_the_state_alone(any_store: Store) -> None:
-    library.run(any_store, [library.open_segment(KEYS, version=VERSION)])
+    calling.run(any_store, [library.open_segment(KEYS, version=VERSION)])
     any_store.client.rpush(KEYS.arms, "not a string")
     before = any_store.client.hgetall(KEYS.state)
-    call = library.add_arms(KEYS, held=ONE_ARM)
+    call = updates_library.add_arms(KEYS, held=ONE_ARM)
     with pytest.raises(StoreError):
-        library.run(any_store, [call])
+        calling.run(any_store, [call])
     assert any_store.client.hgetall(KEYS.state) == before
 
 
@@ -171,7 +178,7 @@ def test_the_newer_version_wins_a_publish(
     def blob(version: int) -> bytes:
         return b"BCSL" + bytes(4) + version.to_bytes(8, "little") + bytes(16) + b"body"
 
-    replies = library.run(
+    replies = calling.run(
         any_store,
         [library.publish(KEYS, version=version, body=blob(version)) for version in (first, second)],
     )
@@ -185,7 +192,7 @@ def test_a_stored_version_from_the_future_is_not_believed(any_store: Store) -> N
     version = int(any_store.server_time() * 1e6)
     damaged = b"BCSL" + bytes(4) + (version + 2**52).to_bytes(8, "little") + bytes(16)
     any_store.client.set(KEYS.blob, damaged)
-    assert library.run(any_store, [library.publish(KEYS, version=version, body=b"new")]) == [
+    assert calling.run(any_store, [library.publish(KEYS, version=version, body=b"new")]) == [
         [b"OK"]
     ]
     assert any_store.client.get(KEYS.blob) == b"new"

@@ -9,7 +9,7 @@ import pytest
 
 from banditcore.store import keys
 from banditcore.store.connect import Store, connect
-from banditcore.store.functions import library, seen_library
+from banditcore.store.functions import calling, seen_library
 from banditcore.store.seen_record import arm_hash, decode, encode, exposure, pack
 from banditcore.store.servers.transport import Command
 
@@ -20,7 +20,7 @@ def mark(store: Store, user: str, arms: list[str], at: int, most: int = 1000) ->
     exposures = pack(exposure(arm_hash(arm), at) for arm in arms)
     record = keys.seen("home", user)
     call = seen_library.mark(record, now=at, horizon=DAY, most=most, exposures=exposures)
-    return library.run(store, [call])[0]
+    return calling.run(store, [call])[0]
 
 
 def stored(store: Store, user: str) -> list[int]:
@@ -72,7 +72,7 @@ def test_exposures_are_found_at_their_places_alone(store: Store) -> None:
         call = seen_library.mark(
             record, now=now, horizon=DAY, most=1000, exposures=b"".join(exposures)
         )
-        library.run(store, [call])
+        calling.run(store, [call])
 
     time_now = (now % 2**24).to_bytes(3, "little")
     first, second = time_now + b"x" + time_now + b"a", b"bcde" + b"ffff"

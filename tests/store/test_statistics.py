@@ -19,6 +19,7 @@ from banditcore.store.counts import index, statistics
 from banditcore.store.counts.statistics import Statistics
 from banditcore.store.counts.updates import BatchUpdate, OrderedUpdate, UniqueUpdate
 from banditcore.store.counts.version import SegmentVersion
+from banditcore.store.functions import calling
 from proxy import proxy_before
 from servers import running_server
 
@@ -538,9 +539,9 @@ def test_a_segment_that_changes_all_the_time_ends_in_an_error(
 ) -> None:
     stats, other = make(store), make(store)
     stats.apply([batch("1", ["a"])])
-    send = statistics.library.attempt
+    send = calling.attempt
 
-    def interfere(to: Store, calls: Sequence[statistics.library.Call]) -> list[list[bytes]]:
+    def interfere(to: Store, calls: Sequence[calling.Call]) -> list[list[bytes]]:
         if any(call.function == "apply_batch" for call in calls):
             send(to, [])
             other.add_arms("s", [f"new-{next(numbers)}"])
@@ -548,6 +549,6 @@ def test_a_segment_that_changes_all_the_time_ends_in_an_error(
 
     numbers = iter(range(10**6))
     monkeypatch.setattr(statistics, "_MAX_STALE", 5)
-    monkeypatch.setattr(statistics.library, "attempt", interfere)
+    monkeypatch.setattr(calling, "attempt", interfere)
     with pytest.raises(statistics.StoreError, match="5 times"):
         stats.apply([batch("2", ["a"])])

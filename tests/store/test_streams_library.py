@@ -11,8 +11,8 @@ import pytest
 from banditcore.errors import StoreError, StoreUnfitError
 from banditcore.store import Store, keys
 from banditcore.store.event_streams import dead_letters, streams
-from banditcore.store.functions import library, stream_library
-from banditcore.store.functions.library import Call
+from banditcore.store.functions import calling, library, stream_library, texts
+from banditcore.store.functions.calling import Call
 
 LUA = files("banditcore.store.functions").joinpath("streams.lua").read_text("utf-8")
 SIGNATURE = re.compile(r"^-- (\w+)\(keys: ([\w, ]+); args: ([\w, .]+)\)", re.MULTILINE)
@@ -70,7 +70,7 @@ def test_the_binding_has_the_arguments_that_the_library_documents(name: str) -> 
 
 
 def test_both_libraries_are_loaded_by_one_round_trip_that_needs_them(one_server: Store) -> None:
-    names = [library.library_name(file) for file in (library.FILE, stream_library.FILE)]
+    names = [texts.library_name(file) for file in (library.FILE, stream_library.FILE)]
     assert len(set(names)) == 2
     read = library.read(
         keys.of_segment("bandit", ""),
@@ -80,7 +80,7 @@ def test_both_libraries_are_loaded_by_one_round_trip_that_needs_them(one_server:
         with_counts=False,
     )
     for _ in range(2):
-        assert library.run(one_server, [read, CALLS["advance"]]) == [[], [b"OK", b"%d" % 2**50]]
+        assert calling.run(one_server, [read, CALLS["advance"]]) == [[], [b"OK", b"%d" % 2**50]]
         loaded = [
             dict(zip(each[::2], each[1::2], strict=True))[b"library_name"].decode()
             for each in one_server.client.execute_command("FUNCTION", "LIST")
@@ -101,17 +101,17 @@ def test_a_key_of_another_type_is_an_error_and_changes_nothing(
         any_store.client.set(key, "none of the types that a partition has")
     before = any_store.client.dump(key)
     with pytest.raises(StoreError):
-        library.run(any_store, [CALLS[name]])
+        calling.run(any_store, [CALLS[name]])
     assert list(any_store.client.scan_iter()) == [key.encode()]
     assert any_store.client.dump(key) == before
 
 
 def test_a_stream_is_not_trimmed_when_that_cannot_be_noted(any_store: Store) -> None:
-    library.run(any_store, [CALLS["append"]])
+    calling.run(any_store, [CALLS["append"]])
     any_store.client.set(KEYS.offsets, "not a hash")
     before = everything(any_store)
     with pytest.raises(StoreError):
-        library.run(
+        calling.run(
             any_store, [stream_library.trim(KEYS, applied=2**52, retain_us=0, retain_bytes=0)]
         )
     assert everything(any_store) == before
@@ -122,14 +122,14 @@ def test_a_full_server_refuses_each_write_whole(any_store: Store, name: str) -> 
     entry = streams.Append(0, b"q" * 16, 1, 1, b"b")
     [appended] = streams.append(any_store, "bandit", [entry], most_unapplied=9)
     assert appended.word == "OK"
-    library.run(any_store, [CALLS["lease_acquire"]])
+    calling.run(any_store, [CALLS["lease_acquire"]])
     before = everything(any_store)
     servers = any_store.servers().values()
     for server in servers:
         server.config_set("maxmemory", "1")
     try:
         with pytest.raises(StoreUnfitError, match="out of memory"):
-            library.run(any_store, [CALLS[name]])
+            calling.run(any_store, [CALLS[name]])
     finally:
         for server in servers:
             server.config_set("maxmemory", "0")
@@ -143,4 +143,4 @@ def test_constants_are_the_same_on_both_sides() -> None:
 
 def test_calls_name_their_library() -> None:
     call = Call("read", (), (), writes=False, file="streams.lua")
-    assert call.command()[:2] == ("FCALL_RO", f"{library.library_name('streams.lua')}_read")
+    assert call.command()[:2] == ("FCALL_RO", f"{texts.library_name('streams.lua')}_read")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from banditcore.errors import InvalidValueError, describe
-from banditcore.store.functions.library import packed
+from banditcore.store.functions.words import packed
 
 __all__ = ["CHECKPOINTS", "END", "HEAD", "SCHEMA", "SEGMENT", "RecordReader", "RecordWriter"]
 

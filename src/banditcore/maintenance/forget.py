@@ -18,7 +18,7 @@ from banditcore.store.counts.registry import decode_ids
 from banditcore.store.counts.statistics import Statistics
 from banditcore.store.event_streams import stream_removal
 from banditcore.store.event_streams.stream_removal import StreamsHeld
-from banditcore.store.functions import library, maintenance_library
+from banditcore.store.functions import calling, maintenance_library
 from banditcore.store.seals import DIGITS
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def forget_bandit(
     if not keep_streams:  # first: a worker would count what is retained in segments made anew
         stream_removal.remove(store, bandit)
     forget(store, bandit, paths)
-    [reply] = library.run(store, [maintenance_library.forget_bandit(of_bandit)])
+    [reply] = calling.run(store, [maintenance_library.forget_bandit(of_bandit)])
     if reply[0] != b"OK":
         raise ConfigurationConflictError(
             describe("bandit", bandit, "it was written to meanwhile: stop its writers, try again")

@@ -25,8 +25,8 @@ from banditcore.store import keys
 from banditcore.store.counts import index
 from banditcore.store.counts.dump import SegmentDump, forget, restore
 from banditcore.store.event_streams import partitions
-from banditcore.store.functions import library, maintenance_library
-from banditcore.store.functions.library import Reply
+from banditcore.store.functions import calling, maintenance_library, words
+from banditcore.store.functions.calling import Reply
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
@@ -107,12 +107,12 @@ def import_bandit(
         forget_bandit(store, bandit, keep_streams=has_streams)
     of_bandit = keys.of_bandit(bandit)
     token = uuid.uuid4().hex.encode()
-    written = library.packed(segment.encode() for segment in found)
+    written = words.packed(segment.encode() for segment in found)
     begin = maintenance_library.begin_import(
         of_bandit, token=token, paths=written, bandit=bandit.encode()
     )
     # Those of an import before, of another file, which nobody else would find.
-    left = library.unpacked(_insist(begin, store, bandit)[1]) or []
+    left = words.unpacked(_insist(begin, store, bandit)[1]) or []
     forget(store, bandit, [segment.decode() for segment in left])
     checkpoints: list[bytes] = []
     paths: list[str] = []
@@ -130,9 +130,9 @@ def import_bandit(
     ending = maintenance_library.end_import(
         of_bandit,
         token=token,
-        kept=library.packed(head.settings),
-        read=library.packed(checkpoints),
-        paths=library.packed(segment.encode() for segment in paths),
+        kept=words.packed(head.settings),
+        read=words.packed(checkpoints),
+        paths=words.packed(segment.encode() for segment in paths),
     )
     # Comes before, as in `index.add`: whatever ends this here, no segments are out of sight.
     index.enter(store, bandit)
@@ -205,8 +205,8 @@ def _without(words: Sequence[bytes], prefix: bytes) -> list[bytes]:
     return [word for pair in pairs if not pair[0].startswith(prefix) for word in pair]
 
 
-def _insist(call: library.Call, store: Store, bandit: str) -> Reply:
-    [reply] = library.run(store, [call])
+def _insist(call: calling.Call, store: Store, bandit: str) -> Reply:
+    [reply] = calling.run(store, [call])
     word = reply[0]
     if word == b"EXISTS":
         remedy = "the store has it already: replace it, or import under another name"

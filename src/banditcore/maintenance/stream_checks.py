@@ -12,7 +12,7 @@ from banditcore.maintenance.segment_checks import Problem
 from banditcore.store import keys, keyspace
 from banditcore.store.event_streams import dead_letters, partitions, refusing
 from banditcore.store.event_streams.dead_letters import letter_of
-from banditcore.store.functions import library, stream_library
+from banditcore.store.functions import calling, stream_library
 from banditcore.store.keys import PartitionKeys
 from banditcore.store.seals import unseal
 from banditcore.store.servers.transport import Command
@@ -178,7 +178,7 @@ class _Walk:
         name = b""
         while True:
             call = stream_library.survey(self._where, after=name, entries=_ENTRIES)
-            [page] = library.run(self._store, [call])
+            [page] = calling.run(self._store, [call])
             for name, before, size in zip(page[::3], page[1::3], page[2::3], strict=True):
                 yield from self._check_entry(name, before, size)
             if len(page) < 3 * _ENTRIES:

@@ -21,7 +21,7 @@ from banditcore.serving.seen_memory import SeenMemory
 from banditcore.serving.unsent_marks import Fate, UnsentMarks
 from banditcore.store.deadlines.deadline_client import Answer, DeadlineClient, Question, Unanswered
 from banditcore.store.deadlines.resp import packed
-from banditcore.store.functions import library, seen_library
+from banditcore.store.functions import calling, seen_library
 from banditcore.store.keys import SeenKeys
 from banditcore.store.seen_record import (
     LONGEST_BYTES,
@@ -137,7 +137,7 @@ class SeenItems:
         """Open a connection to each server and give it its functions; else both come later."""
         # Perhaps it may only read. The first mark meets the same, and tells.
         with suppress(StoreError):
-            library.load(self._store, seen_library.FILE)
+            calling.load(self._store, seen_library.FILE)
         self._client.warm_up(time.monotonic() + _SEND_S)
 
     def prepare(self, rungs: Mapping[str, Rung]) -> None:
@@ -275,7 +275,7 @@ class SeenItems:
         answers = self._client.ask(questions, time.monotonic() + _SEND_S)
         if any(isinstance(each, Unanswered) and each.why == "NOFUNCTION" for each in answers):
             try:
-                library.run(self._store, [self._call(*each) for each in batch])
+                calling.run(self._store, [self._call(*each) for each in batch])
             except StoreError:
                 return [_fate(answer) for answer in answers]
             answers = self._client.ask(questions, time.monotonic() + _SEND_S)
@@ -284,7 +284,7 @@ class SeenItems:
     def _question(self, key: str, exposures: Mapping[int, int]) -> Question:
         return Question(key, packed(self._call(key, exposures).command()))
 
-    def _call(self, key: str, exposures: Mapping[int, int]) -> library.Call:
+    def _call(self, key: str, exposures: Mapping[int, int]) -> calling.Call:
         return seen_library.mark(
             key,
             now=max(exposures.values(), default=0),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from banditcore.errors import CorruptDataError, InvalidTypeError, InvalidValueError, describe
 from banditcore.store import keys
-from banditcore.store.functions import library, stream_library
+from banditcore.store.functions import calling, stream_library
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
@@ -114,8 +114,8 @@ class Lease:
     def _ttl_ms(self) -> int:
         return round(1000 * self.ttl_s)
 
-    def _call(self, call: library.Call) -> tuple[bytes, bytes]:
-        [reply] = library.run(self._store, [call])
+    def _call(self, call: calling.Call) -> tuple[bytes, bytes]:
+        [reply] = calling.run(self._store, [call])
         if reply[0] == b"CORRUPT":
             remedy = f"of lease {self._key} is damaged: remove the key when nobody holds it"
             raise CorruptDataError(describe(reply[1].decode(), "no whole number", remedy))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from banditcore.errors import CorruptDataError, StoreUnavailableError, describe
 from banditcore.store import keys
-from banditcore.store.functions import library
+from banditcore.store.functions import calling, library
 from banditcore.store.servers.translation import translated
 from banditcore.store.servers.transport import Answer, Command, Failure
 
@@ -75,7 +75,7 @@ def publish(store: Store, bandit: str, segment: str, blob: bytes, version: int) 
         False when a newer version stays in place.
     """
     call = library.publish(keys.of_segment(bandit, segment), version=version, body=blob)
-    [reply] = library.run(store, [call])
+    [reply] = calling.run(store, [call])
     return reply[0] == b"OK"
 
 
@@ -126,7 +126,7 @@ def restamp(
         for stamp in stamps
     ]
     words: list[Literal["OK", "OTHER", "SUPERSEDED"]] = []
-    for answer in library.attempt(store, calls):
+    for answer in calling.attempt(store, calls):
         if not isinstance(answer, Failure):
             words.append(_WORDS[answer[0]])
         elif str(answer.error).startswith("WRONGTYPE"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from banditcore.errors import CorruptDataError, describe
 from banditcore.store import keys, keyspace
 from banditcore.store.counts import index
-from banditcore.store.functions import library, maintenance_library
+from banditcore.store.functions import calling, maintenance_library, words
 
 if TYPE_CHECKING:
     from banditcore.store.connect import Store
@@ -67,7 +67,7 @@ def dump(
         for segment in segments
     ]
     dumps = []
-    for segment, reply in zip(segments, library.run(store, calls), strict=True):
+    for segment, reply in zip(segments, calling.run(store, calls), strict=True):
         if reply[0] == b"CORRUPT":
             raise CorruptDataError(
                 describe(reply[1].decode(), "damaged", f"of segment {segment!r}: no digests")
@@ -99,9 +99,9 @@ def restore(store: Store, bandit: str, segment: str, dumped: SegmentDump) -> Non
         even=even,
         odd_expiry=odd_expiry,
         odd=odd,
-        fields=library.packed(word for pair in dumped.fields.items() for word in pair),
+        fields=words.packed(word for pair in dumped.fields.items() for word in pair),
     )
-    [reply] = library.run(store, [call])
+    [reply] = calling.run(store, [call])
     if reply[0] != b"OK":
         raise CorruptDataError(
             describe("segment", segment, f"was not restored: {reply[-1].decode()}")
@@ -126,7 +126,7 @@ def forget(store: Store, bandit: str, segments: Sequence[str], *, keep_marks: bo
             )
             for segment in batch
         ]
-        for segment, reply in zip(batch, library.run(store, calls), strict=True):
+        for segment, reply in zip(batch, calling.run(store, calls), strict=True):
             if reply[0] != b"OK":
                 raise CorruptDataError(
                     describe(

@@ -19,8 +19,8 @@ from banditcore.errors import (
 )
 from banditcore.store import keys
 from banditcore.store.counts.view import SegmentView
-from banditcore.store.functions import library
-from banditcore.store.functions.library import Reply
+from banditcore.store.functions import calling, library
+from banditcore.store.functions.calling import Reply
 from banditcore.store.seals import DIGITS, seal, unseal
 from banditcore.store.servers.translation import translated
 from banditcore.store.servers.transport import Command, Failure
@@ -137,7 +137,7 @@ class SegmentReader:
         """
         calls = [library.sign(self.keys(segment)) for segment in segments]
         signs: list[Sign | None] = []
-        for answer in library.attempt(self._store, calls):
+        for answer in calling.attempt(self._store, calls):
             if isinstance(answer, Failure):
                 error = translated(answer.error, self._store, answer.node)
                 if isinstance(error, StoreUnavailableError):
@@ -170,7 +170,7 @@ class SegmentReader:
             )
             for segment, view in zip(segments, views, strict=True)
         ]
-        replies = library.run(self._store, calls)
+        replies = calling.run(self._store, calls)
         found: list[tuple[Reply, SegmentView | None]] = []
         for segment, reply, before in zip(segments, replies, views, strict=True):
             if reply:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from banditcore.errors import ConfigurationConflictError, CorruptDataError, describe
 from banditcore.identifiers import check_bandit, check_segment
 from banditcore.store import keys
-from banditcore.store.functions import library
+from banditcore.store.functions import calling, library, words
 from banditcore.store.servers.transport import Command
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def save(store: Store, bandit: str, settings: Settings) -> None:
     """
     fields = _fields(settings)
     call = library.settle(keys.of_bandit(bandit), half_life_s=fields["h"], window_s=fields["w"])
-    [reply] = library.run(store, [call])
+    [reply] = calling.run(store, [call])
     if reply[0] != b"OK":
         raise _importing(bandit)
 
@@ -97,7 +97,7 @@ def pending(store: Store, bandit: str) -> list[str]:
     damaged = CorruptDataError(
         describe("segments", raw, f"of the unfinished import of {bandit!r}: HDEL s of {key}")
     )
-    paths = library.unpacked(raw)
+    paths = words.unpacked(raw)
     if paths is None:
         raise damaged
     try:
@@ -146,7 +146,7 @@ def agree(store: Store, bandit: str, wanted: Wanted, *, insist: bool = True) -> 
     """
     fields = _fields(wanted.settings())
     call = library.agree(keys.of_bandit(bandit), half_life_s=fields["h"], window_s=fields["w"])
-    [(half_life, window)] = library.run(store, [call])
+    [(half_life, window)] = calling.run(store, [call])
     stored = _read(bandit, half_life, window)
     if insist:
         for what in ("half_life", "window"):

@@ -18,7 +18,7 @@ from banditcore.store.counts.registry import digest_of, encode_ids, new_token
 from banditcore.store.counts.updates import Outcome, Update
 from banditcore.store.counts.version import SegmentVersion
 from banditcore.store.counts.view import SegmentView
-from banditcore.store.functions import library
+from banditcore.store.functions import calling, library, updates_library
 from banditcore.store.servers.retrying import Patience
 from banditcore.store.servers.translation import translated
 from banditcore.store.servers.transport import Failure
@@ -118,7 +118,9 @@ class Statistics:
             if not new:
                 return 0
             held = view.held(new)
-            if self._accepted(segment, library.add_arms(self.reader.keys(segment), held=held)):
+            if self._accepted(
+                segment, updates_library.add_arms(self.reader.keys(segment), held=held)
+            ):
                 self.reader.remember(segment, view.with_arms(new, held.new_token))
                 return len(new)
         raise _unsettled(segment)
@@ -177,8 +179,8 @@ class Statistics:
         outcomes: dict[int, Outcome] = {}
         failure: StoreUnavailableError | None = None
         sent: list[int] = []
-        views: list[tuple[SegmentView, list[str], library.Held]] = []
-        calls: list[library.Call] = []
+        views: list[tuple[SegmentView, list[str], updates_library.Held]] = []
+        calls: list[calling.Call] = []
         opened = self._open([updates[i].events.segment for i in pending])
         for i, view in zip(pending, opened, strict=True):
             update = updates[i]
@@ -195,7 +197,7 @@ class Statistics:
             keys = self.reader.keys(update.events.segment)
             calls.append(update.call(keys, view.version, held, slots))
         stale = []
-        replies = library.attempt(self._store, calls)
+        replies = calling.attempt(self._store, calls)
         for i, reply, (view, new, held) in zip(sent, replies, views, strict=True):
             if isinstance(reply, Failure):
                 error = translated(reply.error, self._store, reply.node)
@@ -233,7 +235,7 @@ class Statistics:
                 library.open_segment(self.reader.keys(segment), version=version.pack())
                 for segment in unknown
             ]
-            replies = library.run(self._store, calls)
+            replies = calling.run(self._store, calls)
             # Once more: a segment that was being forgotten has left the index since (dump.forget).
             index.add(self._store, self._bandit, unknown)
             for segment, reply in zip(unknown, replies, strict=True):
@@ -272,13 +274,13 @@ class Statistics:
         )
         return self._changed(segment, call)
 
-    def _accepted(self, segment: str, call: library.Call) -> bool:
+    def _accepted(self, segment: str, call: calling.Call) -> bool:
         """Run a call that changes the registry; False when another process did so before."""
         return self._changed(segment, call).word == "OK"
 
-    def _changed(self, segment: str, call: library.Call) -> Outcome:
+    def _changed(self, segment: str, call: calling.Call) -> Outcome:
         self.reader.forget(segment)  # whatever happens, it has to be read again
-        [reply] = library.run(self._store, [call])
+        [reply] = calling.run(self._store, [call])
         word, *details = (part.decode() for part in reply)
         if word in {"OK", "STALE", "EARLY"}:
             return Outcome(word, detail=" ".join(details))

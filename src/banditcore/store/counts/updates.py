@@ -15,8 +15,9 @@ from banditcore.errors import CorruptDataError, StoreError, describe
 from banditcore.events import MAX_AHEAD_S
 from banditcore.grouping import SegmentEvents
 from banditcore.store.counts.version import SegmentVersion
-from banditcore.store.functions import library
-from banditcore.store.functions.library import Call, Held, Reply, Window
+from banditcore.store.functions import updates_library
+from banditcore.store.functions.calling import Call, Reply
+from banditcore.store.functions.updates_library import Held, Window
 from banditcore.store.keys import SegmentKeys
 
 __all__ = ["BatchUpdate", "OrderedUpdate", "Outcome", "UniqueUpdate", "Update"]
@@ -97,7 +98,7 @@ class OrderedUpdate:
         self, keys: SegmentKeys, version: SegmentVersion, held: Held, slots: NDArray[np.intp]
     ) -> Call:
         """Return a compare-and-set of the mark."""
-        return library.apply(
+        return updates_library.apply(
             keys,
             held=held,
             mark=self.mark,
@@ -138,7 +139,7 @@ class BatchUpdate:
         self, keys: SegmentKeys, version: SegmentVersion, held: Held, slots: NDArray[np.intp]
     ) -> Call:
         """Return an update guarded by the batch's digest."""
-        return library.apply_batch(
+        return updates_library.apply_batch(
             keys,
             held=held,
             window=_window(self.events, version, self.oldest, self.now),
@@ -181,7 +182,7 @@ class UniqueUpdate:
         deltas["slot"] = slots[events.arm_of]
         deltas["trials"] = events.trials * weights
         deltas["successes"] = events.successes * weights
-        return library.apply_unique(
+        return updates_library.apply_unique(
             keys,
             held=held,
             window=_window(events, version, float(events.times.min()), self.now),

@@ -11,7 +11,8 @@ from banditcore.counts import DistinctArms
 from banditcore.errors import CorruptDataError, describe
 from banditcore.store.counts.registry import check_token, decode_ids, encode_ids, new_token
 from banditcore.store.counts.version import SegmentVersion
-from banditcore.store.functions.library import Held, Reply
+from banditcore.store.functions.calling import Reply
+from banditcore.store.functions.updates_library import Held
 
 if TYPE_CHECKING:
     from hashlib import _Hash as HASH

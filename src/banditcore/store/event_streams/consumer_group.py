@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 
 from banditcore.errors import StoreError
 from banditcore.store.event_streams.stream_reading import LONGEST_WAIT_S, patient_client
-from banditcore.store.functions import library, stream_library
+from banditcore.store.functions import calling, stream_library
 from banditcore.store.servers.translation import translated, translating
 from banditcore.store.servers.transport import Command, Conversation, Failure, Word
 
@@ -140,7 +140,7 @@ class ConsumerGroup:
         # What is left of this consumer otherwise is a name without a meaning.
         with suppress(StoreError):
             leave = stream_library.leave(self._stream, self._group, self._consumer)
-            library.run(self._store, [leave])
+            calling.run(self._store, [leave])
 
     def _read(
         self, limit: int, patient: redis.Redis | None = None, block_ms: int = 0

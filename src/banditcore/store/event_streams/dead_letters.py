@@ -13,7 +13,7 @@ from banditcore.store import keys, keyspace
 from banditcore.store.event_streams import refusing
 from banditcore.store.event_streams.partitions import MOST
 from banditcore.store.event_streams.refusing import STREAMS
-from banditcore.store.functions import library, stream_library
+from banditcore.store.functions import calling, stream_library
 from banditcore.store.keys import PartitionKeys
 from banditcore.store.servers.transport import Command
 
@@ -93,7 +93,7 @@ def keep(
         )
         for at in range(0, len(packed), 1000)
     ]
-    replies = library.run(store, calls)
+    replies = calling.run(store, calls)
     for reply in replies:
         if reply[0] == b"CORRUPT":
             raise stream_library.damaged(reply, "no letter was kept")

@@ -11,7 +11,7 @@ import redis
 
 from banditcore.errors import CorruptDataError, describe
 from banditcore.store import keys
-from banditcore.store.functions import library, stream_library
+from banditcore.store.functions import calling, stream_library
 from banditcore.store.servers.translation import translating
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class StreamReader:
             )
             for partition, offset in after.items()
         ]
-        replies = library.run(self._store, calls)
+        replies = calling.run(self._store, calls)
         for partition, reply in zip(after, replies, strict=True):
             if reply[:1] == [b"CORRUPT"]:
                 raise stream_library.damaged(reply, f"partition {partition} is not read")

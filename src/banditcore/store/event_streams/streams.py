@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from banditcore.errors import CorruptDataError, StoreError, describe
 from banditcore.store import keys
-from banditcore.store.functions import library, stream_library
+from banditcore.store.functions import calling, stream_library
 from banditcore.store.servers.translation import translated
 from banditcore.store.servers.transport import Command, Failure
 
@@ -137,7 +137,7 @@ def append(
         )
         for entry in entries
     ]
-    return [_appended(store, answer) for answer in library.attempt(store, calls)]
+    return [_appended(store, answer) for answer in calling.attempt(store, calls)]
 
 
 def replay(
@@ -162,7 +162,7 @@ def replay(
     """
     where = keys.of_partition(bandit, partition)
     call = stream_library.replay(where, offset=offset, count=count, body=body)
-    appended = _appended(store, library.run(store, [call])[0])
+    appended = _appended(store, calling.run(store, [call])[0])
     if isinstance(appended, StoreError):
         raise appended
     return appended
@@ -201,7 +201,7 @@ def trim(
     call = stream_library.trim(
         where, applied=applied, retain_us=retain_us, retain_bytes=retain_bytes
     )
-    return int(_ok(library.run(store, [call])[0]))
+    return int(_ok(calling.run(store, [call])[0]))
 
 
 def advance(store: Store, bandit: str, partition: int, *, beyond: int) -> int:
@@ -211,7 +211,7 @@ def advance(store: Store, bandit: str, partition: int, *, beyond: int) -> int:
     the counts would take new events for old ones.
     """
     call = stream_library.advance(keys.of_partition(bandit, partition), beyond=beyond)
-    return int(_ok(library.run(store, [call])[0]))
+    return int(_ok(calling.run(store, [call])[0]))
 
 
 def states(store: Store, bandit: str, partitions: Sequence[int]) -> list[StreamState]:
@@ -235,7 +235,7 @@ def states(store: Store, bandit: str, partitions: Sequence[int]) -> list[StreamS
     return found
 
 
-def _ok(reply: library.Reply) -> bytes:
+def _ok(reply: calling.Reply) -> bytes:
     if reply[0] == b"CORRUPT":
         raise stream_library.damaged(reply, "the partition was not changed")
     if reply[0] != b"OK":
@@ -244,7 +244,7 @@ def _ok(reply: library.Reply) -> bytes:
     return reply[1]
 
 
-def _appended(store: Store, reply: library.Reply | Failure) -> Appended | StoreError:
+def _appended(store: Store, reply: calling.Reply | Failure) -> Appended | StoreError:
     if isinstance(reply, Failure):
         error = translated(reply.error, store, reply.node)
         error.__cause__ = reply.error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from banditcore.store.functions.library import Call
+from banditcore.store.functions.calling import Call
 
 __all__ = ["FILE", "mark"]
 

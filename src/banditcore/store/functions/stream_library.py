@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from banditcore.errors import CorruptDataError, describe
-from banditcore.store.functions.library import Call, Reply
+from banditcore.store.functions.calling import Call, Reply
 from banditcore.store.keys import PartitionKeys
 
 __all__ = [
