@@ -236,6 +236,8 @@ FLOORS = (
         "cli.bench",
         "cli.demo",
         "cli.follow",
+        "cli.reject_file",
+        "cli.ingest_logs",
         "cli.ingest",
         "cli.companion",
         "cli.refresh",

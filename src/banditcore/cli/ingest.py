@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import datetime as dt
-import json
-import math
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
 
-from banditcore.bandit import Bandit
 from banditcore.cli import metrics
 from banditcore.cli.arguments import duration, numbers, positive
 from banditcore.cli.follow import follow
-from banditcore.cli.output import Output, plain, span
-from banditcore.cli.selection import check_half_life
-from banditcore.cli.wording import counted, refused
-from banditcore.errors import InvalidValueError, describe
-from banditcore.ingest import IngestReport, ingest_log
-from banditcore.logs import ColumnMap, EventLog, LogBatch, Position, Reject
-from banditcore.store.connect import connect
+from banditcore.cli.ingest_logs import ingest_logs
+from banditcore.cli.output import Output
+from banditcore.cli.wording import refused
 
 HELP = "count the events of csv or JSON lines logs, or of streams, each exactly once"
 DESCRIPTION = (
     "Counts the events of csv or JSON lines logs, or with --follow those that services emit to "
     "streams, each exactly once."
 )
-
-_FADED = 20
-"""Half-lives after which an event weighs less than a millionth."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -167,21 +151,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     if arguments.source is not None and len(arguments.files) > 1:
         remedy = "a name is of one log: give one FILE with it"
         raise refused("--source", arguments.source, remedy)
-    columns = ColumnMap.parse(arguments.map)
-    if arguments.no_time:
-        if any(pair.startswith("time=") for pair in arguments.map):
-            raise refused("--no-time", True, "time is mapped as well: give one of them")
-        columns = columns.without_time()
-    logs = [  # all of them are opened before any is counted
-        _DatedLog(path, columns, format=arguments.format, encoding=arguments.encoding)
-        for path in arguments.files
-    ]
-    with connect(arguments.url) as store:
-        bandit = Bandit(arguments.bandit, store, half_life=arguments.half_life)
-        check_half_life(bandit, arguments.half_life)
-        results = [_ingest(bandit, log, arguments, output) for log in logs]
-    output.document({"bandit": arguments.bandit, "logs": results})
-    return 1 if any(_failed(result, arguments.strict) for result in results) else 0
+    return ingest_logs(arguments, output)
 
 
 def _follow(arguments: argparse.Namespace, output: Output) -> int:
@@ -213,150 +183,3 @@ def _follow(arguments: argparse.Namespace, output: Output) -> int:
     if arguments.bandit is None and arguments.half_life is not None:
         raise refused("--half-life", arguments.half_life, "of one bandit: name it with --bandit")
     return follow(arguments, output)
-
-
-def _failed(result: Mapping[str, Any], strict: bool) -> bool:
-    used = result["applied"] + result["duplicate"]
-    return bool(result["refused"]) and (strict or not used)
-
-
-def _ingest(
-    bandit: Bandit, log: _DatedLog, arguments: argparse.Namespace, output: Output
-) -> dict[str, Any]:
-    half_life = bandit.half_life
-    log.count_before(bandit.clock() - _FADED * (half_life or dt.timedelta.max).total_seconds())
-    with (
-        _RejectFile(log.path, arguments.reject) as rejects,
-        output.progress(f"ingest {plain(log.path.name)}") as advance,
-    ):
-        report = ingest_log(
-            bandit,
-            log,
-            source=arguments.source,
-            batch_size=arguments.batch_size,
-            rescan=arguments.rescan,
-            on_reject=rejects.write,
-            progress=lambda so_far: advance(so_far.end.offset, log.size, ""),
-        )
-    _show(log, report, rejects, output)
-    if half_life is not None and 2 * log.faded > log.seen:
-        seen = counted(log.seen, "event is", "events are")
-        output.warn(
-            f"{plain(str(log.path))}: {log.faded:,} of {seen} older than {_FADED} half-lives of "
-            f"{span(half_life.total_seconds()).text}, which count as good as nothing. "
-            "Take a longer --half-life for a new bandit, or none; or is time mapped rightly?"
-        )
-    return {
-        "log": str(log.path),
-        "applied": report.applied,
-        "duplicate": report.duplicate,
-        "refused": report.refused,
-        "refused_before": report.refused_before,
-        "rejects": None if rejects.path is None else str(rejects.path),
-        "segments": report.segments,
-        "seconds": report.seconds,
-        "end": asdict(report.end),
-        "tail": None if log.tail is None else asdict(log.tail),
-    }
-
-
-def _show(log: EventLog, report: IngestReport, rejects: _RejectFile, output: Output) -> None:
-    name = plain(str(log.path))
-    if report.end == report.start:
-        refused = ""
-        if report.refused_before:
-            refused = "; " + counted(
-                report.refused_before,
-                "line was refused then, and is not read again: ingest it, mended, from a file "
-                "of its own",
-                "lines were refused then, and are not read again: ingest them, mended, from a "
-                "file of their own",
-            )
-        output.line(
-            f"{name}: nothing new; "
-            f"{counted(report.end.offset, 'byte was', 'bytes were')} ingested before{refused}"
-        )
-    else:
-        rate = report.applied / report.seconds if report.seconds > 0 else 0.0
-        output.line(
-            f"{name}: {report.applied:,} applied, {report.duplicate:,} duplicate, "
-            f"{report.refused:,} refused; {counted(report.segments, 'segment')}, "
-            f"{report.seconds:.2f} s, {rate:,.0f} events/s"
-        )
-    if rejects.first is not None:
-        output.warn(
-            f"{name}: {report.refused:,} refused, see {plain(str(rejects.path))}; the first: "
-            f"line {rejects.first.line}: {plain(rejects.first.reason)}"
-        )
-    if log.tail is not None:
-        output.warn(f"{name}: {log.tail.reason}")
-
-
-class _DatedLog(EventLog):
-    """A log that counts, while it is read, the events before a moment."""
-
-    faded = 0
-    seen = 0
-    _moment = -math.inf
-
-    def count_before(self, moment: float) -> None:
-        """Count from now on the events before `moment`, in seconds since 1970, into `faded`."""
-        self._moment = moment
-
-    def batches(self, start: Position | None = None, size: int = 50_000) -> Iterator[LogBatch]:
-        """Yield the batches of the log, and count their events."""
-        for batch in super().batches(start, size):
-            self.faded += int((batch.events.times < self._moment).sum())
-            self.seen += len(batch.events)
-            yield batch
-
-
-class _RejectFile:
-    """Appends refused lines as JSON lines; the file is made when the first one comes.
-
-    Its name ends in no log's suffix, so that ``ingest day*.jsonl`` does not take it for one.
-    """
-
-    def __init__(self, log: Path, chosen: Path | None) -> None:
-        self.path: Path | None = None
-        self.first: Reject | None = None
-        self._log = log
-        self._chosen = chosen
-        self._file: TextIO | None = None
-
-    def __enter__(self) -> _RejectFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            with self._named():
-                self._file.close()
-
-    def write(self, reject: Reject) -> None:
-        """Append one line."""
-        if self._file is None:
-            self.path = self._chosen or self._default()
-            if self.path.exists() and self.path.samefile(self._log):
-                raise InvalidValueError(
-                    describe("--reject", str(self.path), "the log itself, which would never end")
-                )
-            # A line at a time: each must be kept before the batch it stands in is applied.
-            self._file = self.path.open("a", buffering=1, encoding="utf-8")
-            self.first = reject
-        with self._named():
-            self._file.write(json.dumps({"log": str(self._log), **asdict(reject)}) + "\n")
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Let errors of the file, a full disk say, name it."""
-        try:
-            yield
-        except OSError as error:
-            error.filename = str(self.path)
-            raise
-
-    def _default(self) -> Path:
-        name = self._log.name + ".rejects"
-        beside = self._log.with_name(name)
-        writable = os.access(beside if beside.exists() else beside.parent, os.W_OK)
-        return beside if writable else Path(name)
