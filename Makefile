@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 # What the compiled core is built from. A changed Python file needs no build: the install is editable.
-BUILT_FROM := pyproject.toml setup.py $(wildcard src/banditcore/*.pyx src/banditcore/cpp/*)
+BUILT_FROM := pyproject.toml setup.py $(wildcard src/banditcore/*.pyx src/banditcore/cpp/*/*)
 
 .PHONY: help demo bench benchmarks stream-speed results exactness test test-slow test-long check lint types statemachine chaos load soak sanitize neon build clean
 .DELETE_ON_ERROR:

@@ -27,16 +27,16 @@ COMPILE_ARGS = [
 
 # Flags of single files. A pragma in the file would not reach its lambdas (gcc 12).
 FILE_ARGS = {
-    "kernel_avx2.cpp": ["-mavx2", "-mfma"],
-    "kernel_avx512.cpp": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw"],
-    "kernel_serial_fma.cpp": ["-mfma"],
-    "race_avx2.cpp": ["-mavx2"],
+    "kernel/avx2.cpp": ["-mavx2", "-mfma"],
+    "kernel/avx512.cpp": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw"],
+    "kernel/serial_fma.cpp": ["-mfma"],
+    "race/avx2.cpp": ["-mavx2"],
     # With avx512dq GCC would turn Philox's 32-bit products into vpmullq, three times as slow.
-    "race_avx512.cpp": ["-mavx512f", "-mavx512cd"],
-    "race_columns_avx2.cpp": ["-mavx2"],
-    "race_columns_avx512.cpp": ["-mavx512f"],
-    "rises_avx2.cpp": ["-mavx2"],
-    "rises_avx512.cpp": ["-mavx512f"],
+    "race/avx512.cpp": ["-mavx512f", "-mavx512cd"],
+    "race/columns_avx2.cpp": ["-mavx2"],
+    "race/columns_avx512.cpp": ["-mavx512f"],
+    "rises/avx2.cpp": ["-mavx2"],
+    "rises/avx512.cpp": ["-mavx512f"],
 }
 
 
@@ -56,7 +56,7 @@ class BuildKernels(build_ext):
             extra: list[str],
             pp_opts: list[str],
         ) -> None:
-            own = FILE_ARGS.get(Path(src).name, []) if x86 else []
+            own = FILE_ARGS.get(src.removeprefix(f"{CPP.as_posix()}/"), []) if x86 else []
             compile_one(obj, src, suffix, cc_args, [*extra, *own], pp_opts)
 
         self.compiler._compile = with_flags
@@ -69,62 +69,37 @@ class BuildKernels(build_ext):
         return self.plat_name.endswith(("x86_64", "amd64"))
 
 
-# Direct draws; the race, for posteriors that are asked often; sums of exact probabilities and of
-# likelihoods.
+# Each module, and the folders whose sources it is made of; most need headers alone.
 PARTS: dict[str, tuple[str, ...]] = {
     "_answer": (),
     "_exposures": (),
     "_hash_index": (),
     "_packed": (),
     "_poisson_binomial": (),
+    "_race": ("race",),
+    "_rises": ("rises",),
+    "_sampling": ("kernel", "runtime"),
     "_user_keys": (),
-    "_rises": (
-        "rises.cpp",
-        "rises_avx2.cpp",
-        "rises_avx512.cpp",
-        "rises_serial.cpp",
-    ),
-    "_sampling": (
-        "dispatch.cpp",
-        "kernel_avx2.cpp",
-        "kernel_avx512.cpp",
-        "kernel_neon.cpp",
-        "kernel_serial.cpp",
-        "kernel_serial_fma.cpp",
-        "pool.cpp",
-        "process.cpp",
-        "rows.cpp",
-    ),
-    "_race": (
-        "race_avx2.cpp",
-        "race_avx512.cpp",
-        "race_build.cpp",
-        "race_neon.cpp",
-        "race_columns.cpp",
-        "race_columns_avx2.cpp",
-        "race_columns_avx512.cpp",
-        "race_columns_serial.cpp",
-        "race_entry.cpp",
-        "race_fill.cpp",
-        "race_march.cpp",
-        "race_measure.cpp",
-        "race_rows.cpp",
-        "race_serial.cpp",
-    ),
 }
+
+
+def found(pattern: str, *folders: str) -> list[str]:
+    """Return the files in folders of `CPP`, in an order that does not depend on the machine."""
+    return sorted(str(path) for folder in folders for path in CPP.glob(f"{folder}/{pattern}"))
+
 
 extensions = [
     Extension(
         f"banditcore.{module}",
-        sources=[f"src/banditcore/{module}.pyx", *(str(CPP / name) for name in names)],
-        depends=sorted(str(header) for header in CPP.glob("*.h")),
+        sources=[f"src/banditcore/{module}.pyx", *found("*.cpp", *folders)],
+        depends=found("*.h", "*"),
         include_dirs=[str(CPP), np.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
         language="c++",
         extra_compile_args=COMPILE_ARGS,
         extra_link_args=["-pthread"],
     )
-    for module, names in PARTS.items()
+    for module, folders in PARTS.items()
 ]
 
 setup(ext_modules=cythonize(extensions), cmdclass={"build_ext": BuildKernels})

@@ -23,7 +23,7 @@ flags="-std=c++17 -O3 -g0 -ffp-contract=off -fno-math-errno -fno-trapping-math -
 
 # own_flags SOURCE: those that setup.py gives this file where the compiler builds for x86-64.
 own_flags() {
-  sed -n "s/^ *\"$(basename "$1")\": \[\(.*\)\],\$/\1/p" setup.py | tr -d '",'
+  sed -n "s|^ *\"${1#"$cpp/"}\": \[\(.*\)\],\$|\1|p" setup.py | tr -d '",'
 }
 
 # compile COMPILER PROGRAM SOURCE...
@@ -65,6 +65,6 @@ compare() {
   fi
 }
 
-compare kernel $cpp/dispatch.cpp $cpp/kernel_*.cpp
-compare race $cpp/race_*.cpp
+compare kernel $cpp/kernel/*.cpp $cpp/runtime/*.cpp
+compare race $cpp/race/*.cpp
 echo "All kernels agree."

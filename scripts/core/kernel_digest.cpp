@@ -5,8 +5,8 @@
 #include <cstdio>
 #include <vector>
 
-#include "dispatch.h"
-#include "kernel.h"
+#include "kernel/dispatch.h"
+#include "kernel/kernel.h"
 
 using namespace banditcore;
 

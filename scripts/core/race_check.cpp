@@ -10,8 +10,8 @@
 #include <vector>
 
 #define BANDITCORE_LANES 1
-#include "race_axis.h"
-#include "race_tables.h"
+#include "race/axis.h"
+#include "race/tables.h"
 
 using namespace banditcore;
 

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "race_rows.h"
-#include "race_tables.h"
+#include "race/rows.h"
+#include "race/tables.h"
 
 using namespace banditcore;
 

@@ -10,10 +10,10 @@ from libcpp.vector cimport vector
 import numpy as np
 
 
-cdef extern from "siphash.h" namespace "banditcore" nogil:
+cdef extern from "lookups/siphash.h" namespace "banditcore" nogil:
     uint64_t little_endian_64(const unsigned char* bytes) noexcept
 
-cdef extern from "exposures.h" namespace "banditcore" nogil:
+cdef extern from "lookups/exposures.h" namespace "banditcore" nogil:
     cppclass ExposureCap:
         int64_t times
         uint64_t oldest

@@ -12,12 +12,12 @@ from libcpp.vector cimport vector
 import numpy as np
 
 
-cdef extern from "blake2b.h" namespace "banditcore" nogil:
+cdef extern from "lookups/blake2b.h" namespace "banditcore" nogil:
     cppclass Blake2b:
         Blake2b(size_t digest_bytes, const unsigned char* person) noexcept
         uint64_t of "operator()"(const unsigned char* text, size_t size) noexcept
 
-cdef extern from "hash_index.h" namespace "banditcore" nogil:
+cdef extern from "lookups/hash_index.h" namespace "banditcore" nogil:
     cppclass CppHashIndex "banditcore::HashIndex":
         void build(const uint64_t* hashes, size_t n) except +
         void find_rows(const int64_t* starts, const uint64_t* hashes, const int64_t* rows,

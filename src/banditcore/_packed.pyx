@@ -19,7 +19,7 @@ from libc.stdlib cimport calloc, free, malloc
 import numpy as np
 
 
-cdef extern from "siphash.h" namespace "banditcore" nogil:
+cdef extern from "lookups/siphash.h" namespace "banditcore" nogil:
     cppclass SipKey:
         uint64_t first
         uint64_t second

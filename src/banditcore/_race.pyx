@@ -18,7 +18,7 @@ import numpy as np
 from banditcore import _sampling
 
 
-cdef extern from "race.h" namespace "banditcore" nogil:
+cdef extern from "race/race.h" namespace "banditcore" nogil:
     cppclass StreamKey:
         uint32_t low
         uint32_t high
@@ -34,7 +34,7 @@ cdef extern from "race.h" namespace "banditcore" nogil:
         const int32_t* per_row
         int64_t per_row_size
 
-cdef extern from "race_tables.h" namespace "banditcore" nogil:
+cdef extern from "race/tables.h" namespace "banditcore" nogil:
     cppclass RaceColumns:
         pass
     const RaceColumns& race_columns() noexcept
@@ -44,11 +44,11 @@ cdef extern from "race_tables.h" namespace "banditcore" nogil:
         const Race& race() noexcept
         size_t bytes() noexcept
 
-cdef extern from "pool.h" namespace "banditcore" nogil:
+cdef extern from "runtime/pool.h" namespace "banditcore" nogil:
     cppclass PoolFunctions:
         unsigned int (*forks)() noexcept
 
-cdef extern from "race_rows.h" namespace "banditcore" nogil:
+cdef extern from "race/rows.h" namespace "banditcore" nogil:
     ctypedef void* RaceRowsPointer "banditcore::RaceRows"
     RaceRowsPointer choose_race(const char* kernel) noexcept
     const char* race_kernels() noexcept

@@ -5,7 +5,7 @@
 from libc.stdint cimport int64_t
 
 
-cdef extern from "rises.h" namespace "banditcore" nogil:
+cdef extern from "rises/rises.h" namespace "banditcore" nogil:
     cppclass RiseTerms:
         const double* share
         const double* count

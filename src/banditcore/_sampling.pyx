@@ -18,7 +18,7 @@ from banditcore.errors import InvalidValueError, describe
 cnp.import_array()
 
 
-cdef extern from "kernel.h" namespace "banditcore" nogil:
+cdef extern from "kernel/kernel.h" namespace "banditcore" nogil:
     cppclass StreamKey:
         uint32_t low
         uint32_t high
@@ -43,19 +43,19 @@ cdef extern from "kernel.h" namespace "banditcore" nogil:
         Range range(const double* values, int64_t size) noexcept
         void philox(const uint32_t* counter, StreamKey key, uint32_t* out) noexcept
 
-cdef extern from "dispatch.h" namespace "banditcore" nogil:
+cdef extern from "kernel/dispatch.h" namespace "banditcore" nogil:
     const Kernel* choose_kernel(const char* name) noexcept
     const char* available_kernels() noexcept
 
-cdef extern from "pool.h" namespace "banditcore" nogil:
+cdef extern from "runtime/pool.h" namespace "banditcore" nogil:
     cppclass PoolFunctions:
         pass
     const PoolFunctions pool_functions
 
-cdef extern from "process.h" namespace "banditcore" nogil:
+cdef extern from "runtime/process.h" namespace "banditcore" nogil:
     unsigned int forks() noexcept
 
-cdef extern from "rows.h" namespace "banditcore" nogil:
+cdef extern from "kernel/rows.h" namespace "banditcore" nogil:
     cppclass Fill:
         Fill(const Kernel& kernel, const Arms& arms, StreamKey key, uint64_t first_row,
              int64_t rows, int threads, int64_t block, Draws draws, double* out) noexcept

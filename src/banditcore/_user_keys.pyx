@@ -9,7 +9,7 @@ from libc.stdint cimport uint64_t
 import numpy as np
 
 
-cdef extern from "siphash.h" namespace "banditcore" nogil:
+cdef extern from "lookups/siphash.h" namespace "banditcore" nogil:
     cppclass SipKey:
         uint64_t first
         uint64_t second

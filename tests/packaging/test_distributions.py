@@ -99,8 +99,8 @@ def test_the_sdist_is_the_whole_project(sources: frozenset[str], built: Path) ->
         "_sampling.pyi",
         "_race.pyx",
         "py.typed",
-        "cpp/kernel.h",
-        "cpp/dispatch.cpp",
+        "cpp/kernel/kernel.h",
+        "cpp/kernel/dispatch.cpp",
     ):
         assert f"src/banditcore/{needed}" in shipped
     assert "src/banditcore/store/functions/library.lua" in shipped

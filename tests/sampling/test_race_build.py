@@ -29,8 +29,8 @@ def program(tmp_path_factory):
     """Compile the check."""
     out = tmp_path_factory.mktemp("race")
     x86 = os.uname().machine == "x86_64"
-    sources = [(CPP / f"race_{name}.cpp", []) for name in SOURCES]
-    sources += [(CPP / f"race_{name}.cpp", [flag]) for name, flag in OWN_FLAGS.items() if x86]
+    sources = [(CPP / f"race/{name}.cpp", []) for name in SOURCES]
+    sources += [(CPP / f"race/{name}.cpp", [flag]) for name, flag in OWN_FLAGS.items() if x86]
     sources.append((ROOT / "scripts/core/race_check.cpp", []))
     flags = ["-std=c++17", "-O1", "-w", "-ffp-contract=off", "-fno-math-errno", f"-I{CPP}"]
     for source, own in sources:

@@ -1,5 +1,0 @@
-#define BANDITCORE_LANES 1
-#include "race_columns_body.h"
-
-const banditcore::RaceColumns banditcore::kRaceColumnsSerial = {"serial", prepare, sums, too_fast,
-                                                               advance, rates, measure};

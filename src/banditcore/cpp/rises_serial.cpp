@@ -1,4 +1,0 @@
-#define BANDITCORE_LANES 1
-#include "rises_body.h"
-
-const banditcore::RiseKernel banditcore::kRisesSerial = {"serial", logs, all_sums};
