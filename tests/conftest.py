@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from banditcore.store.connect import Store, connect
 from banditcore.store.embedded.data_directory import is_locked
@@ -18,7 +18,10 @@ from sentinels import Watched, watched_servers
 from servers import RunningServer, binaries, running_server, wait_until
 
 # The checks try the same examples each time; `--hypothesis-profile=default` tries new ones.
-settings.register_profile("repeatable", derandomize=True)
+# How long one takes says how busy the machine is, and no more.
+settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("repeatable")
 
 

@@ -179,8 +179,11 @@ def free_ports(count: int) -> list[int]:
 def wait_until(condition: Callable[[], bool], what: str) -> None:
     """Return when `condition` holds; raise TimeoutError if it takes too long."""
     deadline = time.monotonic() + START_S
-    while not condition():
-        if time.monotonic() >= deadline:
+    while True:
+        is_late = time.monotonic() >= deadline  # before the look: it may hold since we were asleep
+        if condition():
+            return
+        if is_late:
             raise TimeoutError(what)
         time.sleep(0.005)
 
