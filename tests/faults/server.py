@@ -66,6 +66,10 @@ class MortalServer:
         )
         wait_until(self._answers, "the server does not answer")
 
+    def load_at_once(self) -> None:
+        """Let it load what is left without the `key_load_delay` that it was started with."""
+        self.admin.config_set("key-load-delay", 0)
+
     def kill(self) -> None:
         """End it with SIGKILL, stopped or not."""
         assert self._process is not None

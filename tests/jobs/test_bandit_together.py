@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import multiprocessing as mp
-import signal
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from banditcore.bandit import Applied, Bandit
 from banditcore.errors import PartlyAppliedError, StoreUnavailableError
 from banditcore.store.connect import connect
 from bandits import record_batches, table
+from hanging import PATIENT_S, hanging
 from proxy import proxy_before
 from servers import running_server
 
@@ -114,19 +114,16 @@ def test_a_lost_reply_counts_nothing_twice(store, ids):
 @pytest.mark.parametrize("used", [False, True], ids=["first write", "later"])
 def test_a_server_that_hangs_leaves_the_outcome_open_and_a_way_on(ids, used):
     batch = BATCH if ids is None else {**BATCH, "event_id": ids}
-    with running_server() as server, connect(server.url, timeout_s=0.2) as store:
+    with running_server() as server, connect(server.url, timeout_s=PATIENT_S) as store:
         bandit = Bandit("home", store, retry_for=dt.timedelta(0))
         if used:
             bandit.record_batch(BATCH)
-        server.process.send_signal(signal.SIGSTOP)
-        try:
+        with hanging(server.process, store):
             # Settings are agreed on before the first event is sent, so none can be applied then.
             with pytest.raises(PartlyAppliedError if used else StoreUnavailableError) as caught:
                 bandit.record_batch(batch)
             with pytest.raises(StoreUnavailableError):
                 bandit.counts("IN")
-        finally:
-            server.process.send_signal(signal.SIGCONT)
         again = caught.value.batch_id if used else None if ids else "mine"
         if used:
             assert isinstance(caught.value.__cause__, StoreUnavailableError)
@@ -140,7 +137,7 @@ def test_a_server_that_hangs_leaves_the_outcome_open_and_a_way_on(ids, used):
 
 
 def test_a_server_that_is_gone_is_named_with_the_remedy():
-    with running_server() as server, connect(server.url, timeout_s=0.2) as store:
+    with running_server() as server, connect(server.url, timeout_s=PATIENT_S) as store:
         bandit = Bandit("home", store, retry_for=dt.timedelta(0))
         bandit.record_batch(BATCH)
         server.process.kill()

@@ -4,7 +4,6 @@ import gc
 import logging
 import math
 import multiprocessing as mp
-import signal
 import subprocess
 import sys
 import threading
@@ -40,11 +39,12 @@ from banditcore.maintenance.forget import forget_bandit
 from banditcore.store.event_streams import partitions
 from banditcore.store.event_streams.stream_reading import StreamReader
 from banditcore.store.event_streams.streams import START, advance, states, trim
+from hanging import PATIENT_S, hanging
 from proxy import proxy_before
 from servers import RunningServer, running_server, wait_until
 
 FOREVER_S = 3600.0
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def events(segment: str, *arms: str | int) -> dict[str, list[str]]:
@@ -73,24 +73,27 @@ def arrived(store: Store) -> dict[str, list[str]]:
 
 
 @contextmanager
-def stopped(server: RunningServer) -> Iterator[None]:
-    server.process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        server.process.send_signal(signal.SIGCONT)
-
-
-@contextmanager
-def hasty() -> Iterator[tuple[RunningServer, Store]]:
-    """A server of its own for a test that harms it, and a store that does not wait long."""
-    with running_server() as server, connect(server.url, timeout_s=0.2) as store:
+def mortal() -> Iterator[tuple[RunningServer, Store]]:
+    """A server of its own for a test that harms it."""
+    with running_server() as server, connect(server.url, timeout_s=PATIENT_S) as store:
         yield server, store
 
 
 def buffering(store: Store, **options: object) -> Emitter:
     """Return an emitter that sends nothing unless it is flushed or full."""
     return Emitter(Bandit("home", store), flush_every_s=FOREVER_S, **options)
+
+
+def wait_until_told(emitter: Emitter, why: str, *, waiting: int) -> None:
+    """Flush in vain until that says why, which the next attempt to send may find out."""
+
+    def is_told() -> bool:
+        with pytest.raises(NotAcknowledgedError) as caught:
+            emitter.flush(0.1)
+        assert (caught.value.waiting, caught.value.given_up) == (waiting, 0)
+        return why in str(caught.value)
+
+    wait_until(is_told, f"it does not say {why!r}")
 
 
 def test_what_is_emitted_arrives_once_and_in_order(any_store):
@@ -184,16 +187,14 @@ def test_a_lost_reply_doubles_nothing(one_server):
 
 
 def test_a_server_that_hangs_gets_each_event_once_when_it_goes_on():
-    with hasty() as (server, store):
+    with mortal() as (server, store):
         emitter = Emitter(Bandit("home", store))
-        with stopped(server):
+        with hanging(server.process, store):
             assert emitter.emit(events("IN", *range(5))) == 5
-            with pytest.raises(NotAcknowledgedError, match="did not answer in time") as caught:
-                emitter.flush(0.7)
-            assert (caught.value.waiting, caught.value.given_up) == (5, 0)
+            wait_until_told(emitter, "did not answer in time", waiting=5)
             assert emitter.stats == EmitterStats(5, 0, 0, 5, 0)
         emitter.flush(PATIENCE_S)
-        with stopped(server):
+        with hanging(server.process, store):
             for arm in range(5, 300):
                 emitter.emit(events("IN", arm))
             with pytest.raises(NotAcknowledgedError):
@@ -201,13 +202,13 @@ def test_a_server_that_hangs_gets_each_event_once_when_it_goes_on():
         emitter.close(PATIENCE_S)
         assert emitter.stats == EmitterStats(300, 300, 0, 0, 0)
         assert arrived(store) == {"IN": [str(arm) for arm in range(300)]}
-        # What waited meanwhile went together.
-        assert sum(state.entries for state in states(store, "home", range(4))) < 10
+        # What waited meanwhile went together, as far as it was there when it was tried again.
+        assert sum(state.entries for state in states(store, "home", range(4))) < 100
 
 
 def test_what_fails_for_too_long_is_given_up_and_said(caplog):
     dropped = []
-    with hasty() as (server, store):
+    with mortal() as (server, store):
         emitter = Emitter(
             Bandit("home", store),
             retry_for_s=0.0,
@@ -239,11 +240,11 @@ def test_a_callback_that_fails_does_not_stop_the_emitter(caplog):
     def fail(count: int, reason: str) -> None:
         raise ZeroDivisionError
 
-    with hasty() as (server, store):
+    with mortal() as (server, store):
         emitter = Emitter(Bandit("home", store), retry_for_s=0.0, on_drop=fail)
         emitter.emit(events("IN", 1))
         emitter.flush(PATIENCE_S)
-        with stopped(server):
+        with hanging(server.process, store):
             emitter.emit(events("IN", 2))
             wait_until(lambda: emitter.stats.given_up == 1, "nothing is given up")
         emitter.emit(events("IN", 3))
@@ -255,7 +256,7 @@ def test_a_callback_that_fails_does_not_stop_the_emitter(caplog):
 
 
 def test_closing_says_what_is_not_confirmed():
-    with hasty() as (server, store), stopped(server):
+    with mortal() as (server, store), hanging(server.process, store):
         emitter = Emitter(Bandit("home", store))
         emitter.emit(events("IN", 1, 2, 3))
         with pytest.raises(NotAcknowledgedError, match="3 events of bandit 'home'") as caught:
@@ -265,9 +266,9 @@ def test_closing_says_what_is_not_confirmed():
 
 
 def test_blocking_waits_for_room_then_says_how_many_were_accepted():
-    with hasty() as (server, store):
+    with mortal() as (server, store):
         emitter = Emitter(Bandit("home", store), max_events=10, block_for_s=0.1)
-        with stopped(server):
+        with hanging(server.process, store):
             with pytest.raises(BufferFullError, match="10 of 12 were accepted") as caught:
                 emitter.emit(events("IN", *range(12)))
             assert caught.value.accepted == 10
@@ -276,11 +277,11 @@ def test_blocking_waits_for_room_then_says_how_many_were_accepted():
             assert caught.value.accepted == 0
         emitter.flush(PATIENCE_S)
         patient = Emitter(Bandit("home", store), max_events=10, block_for_s=PATIENCE_S)
-        with stopped(server), ThreadPoolExecutor(1) as threads:
-            waiting = threads.submit(patient.emit, events("US", *range(35)))
-            wait_until(lambda: patient.stats.accepted == 10, "nothing is accepted")
-            assert not waiting.done()
-            server.process.send_signal(signal.SIGCONT)
+        with ThreadPoolExecutor(1) as threads:
+            with hanging(server.process, store):
+                waiting = threads.submit(patient.emit, events("US", *range(35)))
+                wait_until(lambda: patient.stats.accepted == 10, "nothing is accepted")
+                assert not waiting.done()
             assert waiting.result(PATIENCE_S) == 35
         patient.close(PATIENCE_S)
         found = arrived(store)
@@ -296,13 +297,13 @@ def test_waiting_for_room_makes_room(store):
 
 def test_a_full_partition_is_left_alone_for_a_while(monkeypatch):
     monkeypatch.setattr(appending, "_AGREE_EVERY_S", 2 * FOREVER_S)
-    with hasty() as (server, store):
+    with mortal() as (server, store):
         appender = Appender(store, "home", 1, most_unapplied=2, retry_for_s=FOREVER_S)
         assert appender.due_s() == math.inf
         for arm in ("a", "b"):
             appender.take(EventColumns.of(events("IN", arm, arm), now=1.8e9))
         assert appender.due_s() == 0
-        with stopped(server):
+        with hanging(server.process, store):
             assert isinstance(appender.send().error, StoreError)
             assert appender.due_s() == 0
         [partition] = appender._partitions
@@ -311,7 +312,7 @@ def test_a_full_partition_is_left_alone_for_a_while(monkeypatch):
         assert appender.send() == Sent(acknowledged=4)
         partition.pause_s = FOREVER_S
         appender.take(EventColumns.of(events("IN", "c"), now=1.8e9))
-        with stopped(server):
+        with hanging(server.process, store):
             assert isinstance(appender.send().error, StoreError)
         assert appender.send() == Sent(full=1)
         assert partition.packed[0].failing_since is None  # the store works
@@ -387,9 +388,7 @@ def test_a_partition_that_is_full_does_not_hold_up_the_others(any_store):
     emitter.emit(events(full, 3, 4))
     emitter.emit(events(other, 1))
     wait_until(lambda: emitter.stats.acknowledged == 3, "the other is held up")
-    with pytest.raises(NotAcknowledgedError, match="check their workers") as caught:
-        emitter.flush(0.2)
-    assert caught.value.waiting == 2
+    wait_until_told(emitter, "check their workers", waiting=2)
     assert arrived(any_store) == {full: ["1", "2"], other: ["1"]}
     [state] = states(any_store, "home", [0])
     trim(any_store, "home", 0, applied=state.end, retain_s=3600)
@@ -415,7 +414,7 @@ def test_a_child_has_a_buffer_of_its_own(store):
 
     process = mp.get_context("fork").Process(target=child)
     process.start()
-    process.join(30)
+    process.join(PATIENCE_S)
     assert process.exitcode == 0
     assert arrived(store) == {"IN": ["child"], "US": ["parent", "child"]}
     emitter.emit(events("IN", "parent 2"))
@@ -429,8 +428,8 @@ SCRIPT = """
 import sys
 from banditcore import Bandit, connect
 from banditcore.emitting import emitter as emitting
-emitting._EXIT_S = 0.3
-store = connect(sys.argv[1], timeout_s=0.2)
+emitting._EXIT_S = float(sys.argv[3])
+store = connect(sys.argv[1], timeout_s=60)
 bandit = Bandit("home", store)
 bandit.emit({"segment": ["IN"] * 3, "arm": ["a", "b", "c"], "reward": [0, 0, 0]})
 if sys.argv[2] == "closed":
@@ -438,24 +437,24 @@ if sys.argv[2] == "closed":
 """
 
 
-def run_script(url: str, how: str) -> str:
+def run_script(url: str, how: str, exit_s: float) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, url, how],
+        [sys.executable, "-c", SCRIPT, url, how, str(exit_s)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=2 * PATIENCE_S,
         check=True,
     )
     return done.stderr
 
 
 def test_what_is_buffered_at_exit_is_sent(store):
-    assert run_script(store.url, "open") == ""
+    assert run_script(store.url, "open", PATIENCE_S) == ""
     assert arrived(store) == {"IN": ["a", "b", "c"]}
 
 
 def test_what_cannot_be_sent_at_exit_is_said(store):
-    said = run_script(store.url, "closed")
+    said = run_script(store.url, "closed", 2.0)
     assert said.startswith("at exit: 3 events of bandit 'home' are not confirmed (the store")
     assert "is closed" in said
     assert arrived(store) == {}

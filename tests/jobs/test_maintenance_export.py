@@ -416,7 +416,7 @@ def test_large_windows_and_many_chunks_come_back(any_store: Store, tmp_path) -> 
 
 
 def test_a_store_that_goes_away_stops_an_import(tmp_path) -> None:
-    with running_server("valkey") as server, connect(server.url, timeout_s=1) as store:
+    with running_server("valkey") as server, connect(server.url, timeout_s=60) as store:
         bandit, file = filled(store, tmp_path), tmp_path / "home.bce"
         export_bandit(bandit, file)
         assert [kind for kind, _ in RecordReader(file).records()].count(SEGMENT) == 4

@@ -117,7 +117,7 @@ def test_a_refresh_tells_every_outcome(store):
 
 def test_a_refresh_that_fails_is_told_and_raised():
     told = Told()
-    with running_server() as server, connect(server.url, timeout_s=1) as store:
+    with running_server() as server, connect(server.url, timeout_s=60) as store:
         bandit = Bandit("home", store)
         server.process.kill()
         server.process.wait()

@@ -34,7 +34,7 @@ NOTHING_LISTENS = "unix:///nothing/listens/here"
 @pytest.fixture
 def away() -> Iterator[Store]:
     """A store that is not there."""
-    with connect(NOTHING_LISTENS, at_once=False, timeout_s=0.5) as store:
+    with connect(NOTHING_LISTENS, at_once=False, timeout_s=60) as store:
         yield store
 
 
@@ -76,7 +76,7 @@ def test_a_restart_without_the_store_answers_stale_until_it_confirms(
         back_up(store, tmp_path, *held)
     server.kill()
     with (
-        connect(server.url, at_once=False, timeout_s=1.0) as store,
+        connect(server.url, at_once=False, timeout_s=60) as store,
         Recommender(Bandit("home", store), segments, backup=tmp_path, poll_s=0.02) as recommender,
     ):
         recommender.warm_up()

@@ -49,7 +49,7 @@ def test_down_at_the_start_and_ready_when_it_is_up(
     publish_one(server)
     server.kill()
     with (
-        connect(server.url, at_once=False, timeout_s=0.5) as store,
+        connect(server.url, at_once=False, timeout_s=60) as store,
         Recommender(Bandit("home", store), default=default, poll_s=0.02) as recommender,
     ):
         with refused(StoreUnavailableError, "cannot be reached"):
@@ -70,7 +70,7 @@ def test_down_at_the_start_with_caps(server: MortalServer) -> None:
     publish_one(server)
     server.kill()
     with (
-        connect(server.url, at_once=False, timeout_s=0.5) as store,
+        connect(server.url, at_once=False, timeout_s=60) as store,
         Recommender(
             Bandit("home", store), default=["d", "e"], caps=[FrequencyCap()], poll_s=0.02
         ) as recommender,
@@ -95,7 +95,7 @@ def test_down_at_the_start_with_caps(server: MortalServer) -> None:
 def test_caps_and_events_do_not_need_the_store_to_start(server: MortalServer) -> None:
     publish_one(server)
     server.kill()
-    with connect(server.url, at_once=False, timeout_s=0.5) as store:
+    with connect(server.url, at_once=False, timeout_s=60) as store:
         home = Bandit("home", store)
         with (
             Recommender(
@@ -110,7 +110,7 @@ def test_caps_and_events_do_not_need_the_store_to_start(server: MortalServer) ->
             assert (answer.arms, set(answer.degraded)) == (("e",), {"default", "seen"})
             assert events.emit([Event("IN", "d")]) == 1
             server.start()
-            events.flush(20)
+            events.flush(60)
             wait_until(lambda: recommender.ready, "it does not become ready")
             wait_until(
                 lambda: recommender.recommend("IN", user="u").degraded == (), "it stays degraded"
@@ -136,12 +136,13 @@ def test_loading_at_the_start(server: MortalServer) -> None:
     server.kill()
     server.start(key_load_delay="200")  # microseconds for each command of its log
     with (
-        connect(server.url, at_once=False, timeout_s=0.05) as store,
+        connect(server.url, at_once=False, timeout_s=0.5) as store,
         Recommender(Bandit("home", store), poll_s=0.02) as recommender,
     ):
         with pytest.raises(StoreUnavailableError, match=r"loading its data|in time"):
             recommender.warm_up()
         assert not recommender.ready
+        server.load_at_once()
         wait_until(lambda: recommender.ready, "it does not become ready")
 
 
@@ -289,7 +290,7 @@ def test_caps_need_no_store_at_the_start(server: MortalServer) -> None:
     publish_one(server)
     server.kill()
     with (
-        connect(server.url, at_once=False, timeout_s=0.5) as store,
+        connect(server.url, at_once=False, timeout_s=60) as store,
         Recommender(
             Bandit("home", store), default=["d"], poll_s=0.02, caps=[FrequencyCap()], budget=10
         ) as recommender,

@@ -238,7 +238,7 @@ def test_a_withdrawn_segment_is_let_go_once_a_fresh_ancestor_answers_for_it(stor
 
 def test_a_dead_server_stops_reload_but_no_answer() -> None:
     held = snapshot("IN")
-    with running_server("valkey") as server, connect(server.url, timeout_s=2.0) as store:
+    with running_server("valkey") as server, connect(server.url, timeout_s=60) as store:
         recommender = warm(store, held)
         server.process.kill()
         server.process.wait()

@@ -140,7 +140,7 @@ def test_reloads_are_told_with_all_that_is_held(store):
 
 def test_a_failed_reload_is_told_and_what_is_held_stays():
     told = Told()
-    with running_server() as server, connect(server.url, timeout_s=1) as store:
+    with running_server() as server, connect(server.url, timeout_s=60) as store:
         recommender = warm(store, snapshot("IN"), metrics=told)
         server.process.kill()
         server.process.wait()
