@@ -13,10 +13,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+from banditcore.errors import StoreUnavailableError
 from banditcore.store.embedded.binary import wheel_binary
 
 START_S = 60.0
+
+_T = TypeVar("_T")
 
 
 def binaries() -> dict[str, Path]:
@@ -186,6 +190,21 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
         if is_late:
             raise TimeoutError(what)
         time.sleep(0.005)
+
+
+def patiently(call: Callable[[], _T]) -> _T:
+    """Return what a call returns; try again what a busy machine was too slow for.
+
+    For stores whose timeout must be short. What may not be called twice must not use it.
+    """
+    deadline = time.monotonic() + START_S
+    while True:
+        is_late = time.monotonic() >= deadline
+        try:
+            return call()
+        except StoreUnavailableError:
+            if is_late:
+                raise
 
 
 def _answers(server: RunningServer, until: tuple[bytes, ...]) -> bool:

@@ -15,7 +15,7 @@ from proxy import proxy_before
 from servers import wait_until
 
 
-def lease(store, ttl_s=30.0) -> Lease:
+def lease(store, ttl_s=1000.0) -> Lease:
     return partition_lease(store, "home", 3, ttl_s=ttl_s)
 
 
@@ -23,10 +23,10 @@ def test_one_owner_at_a_time(any_store):
     ours, theirs = lease(any_store), lease(any_store)
     assert (ours.epoch, ours.left_s) == (None, 0)
     assert ours.acquire()
-    assert 29 < ours.left_s <= 30
+    assert 900 < ours.left_s <= 1000
     assert not theirs.acquire()
     assert theirs.epoch is None
-    assert 29 < theirs.held_elsewhere_s <= 30
+    assert 900 < theirs.held_elsewhere_s <= 1000
     assert not theirs.renew()
     theirs.release()  # not theirs: nothing happens
     assert ours.renew()
@@ -141,7 +141,7 @@ def test_a_child_is_not_the_owner_that_its_parent_is(store):
 
     process = mp.get_context("fork").Process(target=child)
     process.start()
-    process.join(30)
+    process.join(60)
     assert os.read(read, 10) == bytes([1, 1, 1, 1])
     os.close(read)
     os.close(write)
