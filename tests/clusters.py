@@ -73,16 +73,16 @@ class Node:
         """Let the process go on."""
         self.process.send_signal(signal.SIGCONT)
 
-    def client(self) -> redis.Redis:
+    def client(self, timeout_s: float = 60.0) -> redis.Redis:
         """Return a client of this node alone."""
         own = {"ssl": True, "ssl_cert_reqs": "none", "ssl_check_hostname": False}
         settings: dict[str, Any] = own if self.tls else {}
-        return redis.Redis(port=self.port, protocol=2, socket_timeout=5, retry=None, **settings)
+        return redis.Redis(port=self.port, protocol=2, socket_timeout=timeout_s, retry=None, **settings)
 
     def facts(self) -> dict[str, object]:
         """Return what INFO says; nothing while it does not answer."""
         try:
-            with self.client() as client:
+            with self.client(timeout_s=5.0) as client:
                 return dict(client.info("everything"))
         except RedisError:
             return {}

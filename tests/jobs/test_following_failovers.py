@@ -61,11 +61,14 @@ def wait_until_its_replica_has_all(primary: redis.Redis, replica: redis.Redis) -
 def killed_while_its_replica_has_nothing(cluster: Cluster, primary: Node) -> None:
     """Kill a primary all of whose writes are lost."""
     replica = cluster.replica_of(primary)
+    # It must not take over before.
+    replica.tell("CONFIG SET", "cluster-replica-no-failover", "yes")
     primary.kill()
     replica.tell("CONFIG SET", "replica-read-only", "no")
     replica.tell("FLUSHALL")
     assert replica.facts()["role"] == "slave"
     assert replica.tell("DBSIZE") == 0
+    replica.tell("CONFIG SET", "cluster-replica-no-failover", "no")
 
 
 def is_replaced(cluster: Cluster, dead: Node) -> bool:

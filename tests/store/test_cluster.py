@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,14 @@ from banditcore.store.servers.transport import Command, Failure
 from bandits import table
 from clusters import Cluster, Node, running_cluster
 from refusals import CANARY, refused
-from servers import binaries, certificates, free_port, running_server, wait_until
+from servers import (
+    binaries,
+    certificates,
+    free_port,
+    patiently,
+    running_server,
+    wait_until,
+)
 
 VERSION = SegmentVersion(0, 1_700_000_000.0, None, 3600.0).pack()
 OPENED = updates_library.Held(VERSION, b"", b"t", 1, b"\0a")
@@ -220,7 +228,7 @@ def test_keys_that_are_split_over_two_nodes_are_waited_for(
     calling.run(cluster_store, [library.open_segment(segment, version=VERSION)])
     call = updates_library.add_arms(segment, held=OPENED)
     cluster.begin_move(slot, target)
-    with connect(cluster_store.url, timeout_s=0.3) as hasty:
+    with patiently(lambda: connect(cluster_store.url, timeout_s=0.3)) as hasty:
         with refused(StoreUnavailableError, "is moving these keys to another node"):
             calling.run(hasty, [call])
         [answer] = calling.attempt(hasty, [call])
@@ -237,10 +245,14 @@ def test_a_slot_that_nobody_serves_is_waited_for(cluster: Cluster, cluster_store
     slot = key_slot(b"a")
     owner = cluster.owner(slot)
     write = Command("a", ("SET", "a", 1))
-    with connect(cluster_store.url, timeout_s=0.3) as hasty:
+    with patiently(lambda: connect(cluster_store.url, timeout_s=0.3)) as hasty:
         owner.tell("CLUSTER DELSLOTS", slot)
-        with refused(StoreUnavailableError, "has no node for these keys"):
-            hasty.replies([write])
+        try:
+            with refused(StoreUnavailableError, "has no node for these keys"):
+                hasty.replies([write])
+        except BaseException:
+            owner.tell("CLUSTER ADDSLOTS", slot)  # the other tests need it
+            raise
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(cluster_store.replies, [write])
         owner.tell("CLUSTER ADDSLOTS", slot)
@@ -255,7 +267,7 @@ def test_a_hung_node_does_not_hold_up_what_others_answered(
     add = [Command(k, ("INCR", k)) for k in names]
     node = cluster.owner(key_slot(b"k0"))
     own = {k for k in names if cluster.owner(key_slot(k.encode())) is node}
-    with connect(cluster_store.url, timeout_s=0.5) as store:
+    with patiently(lambda: connect(cluster_store.url, timeout_s=0.5)) as store:
         node.stop()
         try:
             answers = store.send(add)
@@ -298,8 +310,12 @@ def test_updates_at_a_hung_node_are_sent_again_and_the_others_stand(
     node = cluster.primaries()[1]
     at_node = [path for path in segments if cluster.owner(slot_of(path)) is node]
     assert 0 < len(at_node) < 40
-    with connect(cluster_store.url, timeout_s=0.5) as store, ThreadPoolExecutor(1) as pool:
-        bandit, watcher = Bandit("home", store), Bandit("home", cluster_store)
+    with (
+        patiently(lambda: connect(cluster_store.url, timeout_s=0.5)) as store,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        retried = dt.timedelta(seconds=60)
+        bandit, watcher = Bandit("home", store, retry_for=retried), Bandit("home", cluster_store)
         bandit.record_batch(batch)
         there = next(path for path in segments if path not in at_node)
         monkeypatch.setattr(calling, "attempt", watched)
@@ -310,7 +326,7 @@ def test_updates_at_a_hung_node_are_sent_again_and_the_others_stand(
             else:
                 recording = pool.submit(bandit.record_batch, batch | {"event_id": segments})
             wait_until(lambda: watcher.counts(there).trials.tolist() == [2], "it holds all up")
-            assert failed.wait(30)
+            assert failed.wait(60)
         finally:
             node.resume()
         report = recording.result()
@@ -375,10 +391,10 @@ def test_a_recommender_goes_on_with_the_nodes_that_answer(
     silent = {path for path in tree if cluster.owner(slot_of(path)) is node}
     assert 0 < len(silent) < 42
     with (
-        connect(cluster_store.url, timeout_s=0.5) as store,
+        patiently(lambda: connect(cluster_store.url, timeout_s=0.5)) as store,
         Recommender(Bandit("home", store), poll_s=None) as recommender,
     ):
-        recommender.warm_up()
+        patiently(recommender.warm_up)
         before = {path: recommender.recommend(path, 1).version for path in tree}
         bandit.refresh(slates=4, depth=1)
         node.stop()

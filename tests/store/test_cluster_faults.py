@@ -6,6 +6,7 @@ last, and no client can change that. What the replica confirmed (WAIT) must be t
 
 from __future__ import annotations
 
+import datetime as dt
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from banditcore.store import Store, connect, keys
 from bandits import table
 from clusters import Cluster, Node, running_cluster
 from confirming import confirmed
-from servers import binaries, wait_until
+from servers import binaries, patiently, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -41,10 +42,14 @@ class Writer:
 
     def __init__(self, store: Store, name: int) -> None:
         self._store = store
-        self._bandit = Bandit("home", store)
+        self._bandit = Bandit("home", store, retry_for=dt.timedelta(seconds=60))
         self._name = name
         self.sent = 0
         self.safe: set[tuple[str, str]] = set()  # segments and arms that a replica has
+
+    def prepare(self) -> None:
+        """Settle the half-life and the window, which is not tried again by itself."""
+        self._bandit.statistics  # noqa: B018
 
     def write(self) -> None:
         """Record one batch."""
@@ -72,6 +77,7 @@ def writing(url: str, at_least: int) -> Iterator[Callable[[], list[Writer]]]:
     def run(name: int) -> Writer:
         with connect(url, timeout_s=1.0) as store:
             writer = Writer(store, name)
+            patiently(writer.prepare)
             started.release()
             while not stop.is_set() or writer.sent < at_least:
                 writer.write()
@@ -87,7 +93,7 @@ def writing(url: str, at_least: int) -> Iterator[Callable[[], list[Writer]]]:
 
         try:
             for _ in range(WRITERS):
-                assert started.acquire(timeout=30)
+                assert started.acquire(timeout=60)
             yield ended
         finally:
             stop.set()

@@ -13,7 +13,7 @@ from banditcore.errors import PartlyAppliedError, StoreUnavailableError, StoreUn
 from banditcore.store import Store, connect, keys
 from clusters import Cluster, Node, running_cluster
 from refusals import refused
-from servers import wait_until
+from servers import patiently, wait_until
 
 BANDIT = keys.of_bandit("home")
 SEGMENTS = [f"IN/{i}" for i in range(30)]
@@ -53,19 +53,22 @@ def hung(cluster: Cluster) -> Iterator[Node]:
 def test_what_is_there_can_be_used(cluster: Cluster, cluster_store: Store, hung: Node) -> None:
     own, others = segments_by(cluster, hung)
     hung.stop()
-    with connect(cluster_store.url, timeout_s=0.3) as store:
+    with patiently(lambda: connect(cluster_store.url, timeout_s=0.5)) as store:
         bandit = Bandit("home", store, retry_for=dt.timedelta(0))
+        patient = Bandit("home", store, retry_for=dt.timedelta(seconds=60))
+        patiently(lambda: patient.statistics)
         for segment in others:
-            assert bandit.record(segment, "a").applied == 1
+            assert patient.record(segment, "a").applied == 1
+        patiently(lambda: bandit.statistics)
         with pytest.raises(PartlyAppliedError, match=f"127.0.0.1:{hung.port}"):
             bandit.record(own[0], "a")
         with refused(StoreUnavailableError, f"127.0.0.1:{hung.port}"):
             store.identities()  # those of all primaries, or none: a loss must not go unseen
         hung.resume()
-        assert bandit.counts(others[0]).trials.tolist() == [1]
+        assert patiently(lambda: bandit.counts(others[0])).trials.tolist() == [1]
         # What the hung one was sent it reads now, and its connection was given up: once at most.
-        assert bandit.record(own[1], "a").applied == 1
-        assert len(store.identities()) == 3
+        assert patient.record(own[1], "a").applied == 1
+        assert len(patiently(store.identities)) == 3
 
 
 def test_one_that_can_be_asked_is_refused_as_ever(
@@ -87,9 +90,10 @@ def test_one_that_could_not_be_asked_is_checked_before_it_is_written_to(
     own, others = segments_by(cluster, hung)
     hung.tell("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     hung.stop()
-    with connect(cluster_store.url, timeout_s=0.3) as store:
-        bandit = Bandit("home", store, retry_for=dt.timedelta(0))
+    with patiently(lambda: connect(cluster_store.url, timeout_s=0.5)) as store:
+        bandit = Bandit("home", store, retry_for=dt.timedelta(seconds=60))
         hung.resume()
+        patiently(lambda: bandit.statistics)
         assert bandit.record(others[0], "a").applied == 1
         with refused(StoreUnfitError, rf"maxmemory_policy.*\(node 127.0.0.1:{hung.port}\).*lru"):
             bandit.counts(own[0])
@@ -121,7 +125,7 @@ def test_a_killed_primary_before_and_after_its_replica_took_over() -> None:
         # Nobody serves its slots. First that is unknown, and later the other nodes serve nothing
         # either ("cluster-require-full-coverage"); their answers to INFO are all that is needed.
         with connect(cluster.url, timeout_s=1.0) as early:
-            bandit = Bandit("home", early, retry_for=dt.timedelta(seconds=20))
+            bandit = Bandit("home", early, retry_for=dt.timedelta(seconds=60))
             rest = [each for each in cluster.nodes if each is not node]
 
             def is_down() -> bool:
