@@ -53,7 +53,7 @@ def record_batches(url: str, start: Barrier, batches: int) -> None:
     batch = {"segment": ["IN"] * 200 + ["US"] * 200, "arm": arms + arms, "reward": [1, 0] * 200}
     with connect(url) as store:
         bandit = Bandit("home", store)
-        start.wait(30)
+        start.wait(60)
         for _ in range(batches):
             assert bandit.record_batch(batch).applied == 400
 
@@ -62,7 +62,7 @@ def ingest_together(url: str, start: Barrier, path: Path, batch_size: int) -> In
     """Ingest a log while other processes do."""
     with connect(url) as store:
         log = EventLog(path)
-        start.wait(30)
+        start.wait(60)
         return ingest_log(Bandit("home", store), log, batch_size=batch_size)
 
 

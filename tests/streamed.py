@@ -122,7 +122,7 @@ def running(worker: IngestWorker) -> Iterator[None]:
             yield
         finally:
             stop.set()
-        ended.result(20)
+        ended.result(60)
 
 
 def _answers(server: RunningServer) -> bool:

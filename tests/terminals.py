@@ -51,7 +51,7 @@ def watched_terminal(columns: int) -> Iterator[tuple[int, bytearray]]:
     try:
         yield theirs, written
     finally:
-        reader.join(20)
+        reader.join(60)
         os.close(ours)
 
 

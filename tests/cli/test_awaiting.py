@@ -56,7 +56,7 @@ def test_the_store_may_come_later(options, command, is_named):
             else:
                 wait_until(lambda: stored(store, "home").items() >= expected.items(), "not applied")
             process.terminate()
-            process.communicate(timeout=30)
+            process.communicate(timeout=60)
     assert process.returncode == 0
 
 
@@ -67,7 +67,7 @@ def test_a_stop_is_heard_while_there_is_no_store(command, number):
     with spawn(*command, "--url", url, *NAMED[command], stdout=-1) as process:
         assert process.stderr.readline().startswith("waiting: ")
         process.send_signal(number)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "", "")
 
 

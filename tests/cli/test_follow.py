@@ -40,7 +40,7 @@ def test_it_applies_what_comes_until_a_signal_and_leaves_cleanly(store, number):
         wait_for(store, producer)
         first = process.stdout.readline()
         process.send_signal(number)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     lines = [first, *out.splitlines()]
     assert any("home/0: " in line and " 0 duplicate, 0 refused; " in line for line in lines)
@@ -62,7 +62,7 @@ def test_json_is_a_document_a_line_and_all_bandits_with_streams_are_followed(sto
         wait_for(store, late, bandits=("late",))
         lines = [process.stdout.readline()]
         process.terminate()
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     documents = [json.loads(line) for line in lines + out.splitlines()]
     assert {document["bandit"] for document in documents} == {*names, "late"}
@@ -89,7 +89,7 @@ def test_scrapes_are_answered_meanwhile(store):
         lag = b'banditcore_ingest_waiting_events{bandit="home",partition="0",source="stream"} 0.0'
         wait_until(lambda: shows(lag), "not told")
         process.terminate()
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
 
 
@@ -103,7 +103,7 @@ def test_a_terminal_shows_a_table_that_changes(store):
         os.close(theirs)
         wait_until(lambda: b"applying" in written, "no table")
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
     assert process.returncode == 0
     assert b"events of streams" in written
     assert b"behind" in written
@@ -135,12 +135,12 @@ def test_a_bandit_without_events_is_waited_for_and_that_is_said_once(store):
         producer.send(rows(6))
         wait_for(store, producer, bandits=("nosuch",))
         process.terminate()
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=60)
     assert err == ""
     with follow(store, "--bandit", "other", "--report-every", "0.05s", stdout=-1) as process:
         process.stderr.readline()
         process.terminate()
-        assert process.communicate(timeout=20)[1] == ""
+        assert process.communicate(timeout=60)[1] == ""
 
 
 def test_an_empty_store_is_waited_for_and_that_is_said_once(store):
@@ -150,7 +150,7 @@ def test_an_empty_store_is_waited_for_and_that_is_said_once(store):
         producer.send(rows(6))
         wait_for(store, producer)
         process.terminate()
-        assert process.communicate(timeout=20)[1] == ""
+        assert process.communicate(timeout=60)[1] == ""
 
 
 def test_a_stream_of_other_programs_is_shared_and_emptied(store):
@@ -162,7 +162,7 @@ def test_a_stream_of_other_programs_is_shared_and_emptied(store):
         wait_until(lambda: stored(store) == sums(rows(20)), "not applied")
         wait_until(lambda: store.client.xlen("clicks") == 0, "not removed")
         process.terminate()
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     [part] = json.loads(out.splitlines()[-1])["partitions"]
     assert (part["applied"], part["duplicate"], part["refused"]) == (20, 0, 0)
@@ -177,7 +177,7 @@ def test_retention_is_what_it_is_told(store):
         wait_for(store, producer)
         wait_until(lambda: store.client.xlen(stream) == 0, "not trimmed")
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def test_lines_in_a_pipe_until_a_signal(store, number):
     with live(store, "home", stdout=-1) as process:
         lines = [process.stdout.readline() for _ in range(10)]
         process.send_signal(number)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert (
         lines[0]
@@ -180,7 +180,7 @@ def test_it_says_that_the_store_is_gone_and_goes_on_when_it_is_back(tmp_path):
                 while back["error"] is not None:
                     back = json.loads(process.stdout.readline())
                 process.terminate()
-                _, err = process.communicate(timeout=20)
+                _, err = process.communicate(timeout=60)
     assert process.returncode == 0
     [bandit] = first["bandits"]
     assert {each["segment"] for each in bandit["segments"]} == {"", "IN", "US"}
@@ -203,7 +203,7 @@ def test_a_terminal_shows_tables_that_change(store):
         bandit.record("later", "a")
         wait_until(lambda: b"later" in written, "it did not change")
         process.terminate()
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
 
 

@@ -48,7 +48,7 @@ def test_it_keeps_on_until_a_signal_and_leaves_cleanly(store, number, workers):
         while "2 segments published, 1 unchanged" not in (line := process.stdout.readline()):
             assert "0 segments published, 3 unchanged" in line
         process.send_signal(number)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert lines[0].startswith("home: 3 segments published, 0 superseded by newer ones, 0 failed; ")
     assert lines[1].startswith("home: 0 segments published, 3 unchanged, 0 superseded")
@@ -71,7 +71,7 @@ def test_scrapes_are_answered_meanwhile(store):
 
         wait_until(is_told, "not told")
         process.terminate()
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
 
 
@@ -85,7 +85,7 @@ def test_json_is_a_document_a_line_and_all_bandits_are_refreshed(store):
         recorded(store, "late")
         wait_until(lambda: version(store, "late") > 0, "the new bandit is not refreshed")
         process.terminate()
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     documents += [json.loads(line) for line in out.splitlines()]
     for document in documents:
@@ -107,7 +107,7 @@ def test_one_of_two_processes_works_and_the_other_takes_over(store):
             assert two.stderr.readline() == "home: refreshing\n"
             assert "3 segments published" in two.stdout.readline()
             two.terminate()
-            two.communicate(timeout=30)
+            two.communicate(timeout=60)
         assert two.returncode == 0
 
 
@@ -127,7 +127,7 @@ def test_a_server_that_is_restarted_is_waited_for(tmp_path):
             wait_until(lambda: version(store) > last, "it does not go on")
             assert process.stderr.readline() == "home: the outage is over\n"
             process.terminate()
-            process.communicate(timeout=30)
+            process.communicate(timeout=60)
         assert process.returncode == 0
 
 
@@ -139,7 +139,7 @@ def test_a_stop_is_heard_during_an_outage():
             server.process.kill()
             assert process.stderr.readline().startswith("home: waiting: ")
             process.terminate()
-            process.communicate(timeout=30)
+            process.communicate(timeout=60)
         assert process.returncode == 0
 
 
@@ -152,7 +152,7 @@ def test_failed_segments_are_named(store):
         assert process.stderr.readline().startswith('home/"": counts of')
         assert process.stderr.readline().startswith("home/IN: ")
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
     assert process.returncode == 0
 
 
@@ -165,7 +165,7 @@ def test_bandits_and_segments_may_come_later(store):
         recorded(store)
         assert "home: 2 segments published" in process.stdout.readline()
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
     assert process.returncode == 0
     assert version(store, "other") == 0
 

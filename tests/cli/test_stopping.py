@@ -16,7 +16,7 @@ from banditcore.cli.stopping import stopped_by_signals
 with stopped_by_signals() as stop:
     with stop._cond:
         signal.raise_signal({number})
-    assert stop.wait(20)
+    assert stop.wait(60)
 print("ended")
 """
 

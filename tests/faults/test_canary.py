@@ -242,7 +242,7 @@ def test_commands_never_show_it(place: Place, tmp_path: Path, monkeypatch, capfd
         with spawn(*command, "--url", place.right, stdout=-1) as process:
             said = process.stderr.readline()
             process.terminate()
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=60)
         assert said.startswith("waiting: ")
         assert process.returncode == 0
         clean(said, out, err)
@@ -283,7 +283,7 @@ def test_commands_that_go_on_never_show_it(place: Place) -> None:
         wait_until(lambda: tells(1.0), "no outage is told")
         for process in (watching, following):
             process.terminate()
-            seen += process.communicate(timeout=20)
+            seen += process.communicate(timeout=60)
             assert process.returncode == 0
     clean(*seen)
     assert any("unreachable" in text for text in seen)

@@ -232,14 +232,14 @@ def test_a_change_that_waits_for_the_end_of_an_earlier_one_holds(store, step):
 
     def wait_for_the_other() -> None:
         entered.set()
-        assert ended.wait(20)
+        assert ended.wait(60)
 
     second = Bandit("home", store, clock=Hooked(1, wait_for_the_other))
     thread = threading.Thread(target=second.change_half_life, args=(dt.timedelta(days=2),))
 
     def begin_the_other() -> None:
         thread.start()
-        assert entered.wait(20)
+        assert entered.wait(60)
 
     first = Bandit("home", store, clock=Hooked(step, begin_the_other))
     for path in "ABC":
@@ -256,7 +256,7 @@ def test_threads_that_change_it_and_open_segments_end_agreed(store):
     start = threading.Barrier(3)
 
     def work(i: int) -> None:
-        start.wait(20)
+        start.wait(60)
         for turn in range(10):
             if i < 2:
                 bandits[i].change_half_life(dt.timedelta(days=1 + i + 2 * (turn % 2)))

@@ -157,7 +157,7 @@ def test_any_thread_reads_reports_which_ask_nobody(store):
             assert store.client.info("stats")["total_commands_processed"] < calls + 100
         stop.set()
         for reader in readers:
-            reader.result(20)
+            reader.result(60)
     assert worker.report().partitions == ()
     totals = [sum(each) for each in seen if len(each) == 2]
     assert totals

@@ -162,7 +162,7 @@ def test_a_writer_that_goes_on_is_not_torn(any_store: Store, tmp_path) -> None:
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        assert started.wait(30)
+        assert started.wait(60)
         moments = []
         for number in range(10):
             export_bandit(bandit, file)

@@ -61,7 +61,7 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, P
             for process in reversed(started):
                 process.terminate()
             for process in started:
-                process.wait(30)
+                process.wait(60)
 
 
 def recorded(store: Store) -> Bandit:

@@ -134,7 +134,7 @@ def test_workers_of_the_same_process_use_the_callers_store(bandit, monkeypatch):
 
             def before() -> None:
                 first_began.set()
-                assert second_began.wait(30)
+                assert second_began.wait(60)
 
             report = Bandit("home", store).refresh(["US"], executor=SomeFail(set(), before))
         first_ended.set()
@@ -143,9 +143,9 @@ def test_workers_of_the_same_process_use_the_callers_store(bandit, monkeypatch):
     def second() -> tuple[str, ...]:
         def before() -> None:
             second_began.set()
-            assert first_ended.wait(30)
+            assert first_ended.wait(60)
 
-        assert first_began.wait(30)
+        assert first_began.wait(60)
         report = bandit.refresh(["IN"], executor=SomeFail(set(), before))
         return report.published
 

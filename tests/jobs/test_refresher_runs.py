@@ -61,7 +61,7 @@ class Running:
 
     def end(self) -> None:
         self.stop.set()
-        self.thread.join(30)
+        self.thread.join(60)
         assert not self.thread.is_alive()
         assert self.errors == []
 
@@ -115,11 +115,11 @@ def test_a_lease_lasts_as_long_as_the_work(store):
     class Slow(Bandit):
         def segments(self) -> list[str]:
             held.set()
-            assert go_on.wait(30)
+            assert go_on.wait(60)
             return super().segments()
 
     with running(Slow("home", store, prior=prior), lease_s=0.1) as one:
-        assert held.wait(30)
+        assert held.wait(60)
         two = Refresher(bandit, lease_s=0.1)
         lease = keys.lease("home", "refresh")
         first = store.client.hget(lease, "until")
@@ -243,7 +243,7 @@ def test_what_a_refresher_cannot_go_on_with_is_raised(store):
     bandit = recorded(store)
     it = Running(bandit, segments=["nowhere"])
     it.thread.start()
-    it.thread.join(30)
+    it.thread.join(60)
     assert "nowhere" in str(it.errors[0])
 
 
@@ -271,7 +271,7 @@ def test_a_publisher_killed_midway_leaves_the_old_blob_whole():
             "refresh", "--every", "60s", "--bandit", "home", "--segment", "IN", "--url", proxy.url
         ) as process:
             processes.append(process)
-            process.wait(30)
+            process.wait(60)
             process.communicate()
         assert process.returncode == -signal.SIGKILL
         assert proxy.lost == 1

@@ -33,14 +33,14 @@ class Topic:
         self._producer = confluent_kafka.Producer(
             {"test.mock.num.brokers": 1, "bootstrap.servers": "x", **QUIET}
         )
-        [broker] = self._producer.list_topics(timeout=10).brokers.values()
+        [broker] = self._producer.list_topics(timeout=60).brokers.values()
         self.config = {
             "bootstrap.servers": f"{broker.host}:{broker.port}",
             "group.id": "counts",
             "fetch.wait.max.ms": 10,
             **QUIET,
         }
-        topics = self._producer.list_topics("events", timeout=10).topics  # makes it
+        topics = self._producer.list_topics("events", timeout=60).topics  # makes it
         assert len(topics["events"].partitions) == PARTITIONS
         self.sent: list[tuple[str, str, float]] = []
 
@@ -56,7 +56,7 @@ class Topic:
         self._producer.produce("events", body, partition=int(partition), **more)
 
     def flush(self) -> None:
-        assert self._producer.flush(10) == 0
+        assert self._producer.flush(60) == 0
 
 
 @pytest.fixture
@@ -65,7 +65,8 @@ def topic() -> Topic:
 
 
 @pytest.fixture
-def source_of(store, topic) -> Iterator[Any]:
+def source_of(store, topic, monkeypatch) -> Iterator[Any]:
+    monkeypatch.setattr("banditcore.ingest.sources.kafka._BROKER_S", 60.0)  # this one is there
     opened: list[KafkaSource] = []
 
     def make(**more: Any) -> KafkaSource:
@@ -304,7 +305,7 @@ def test_while_the_brokers_are_away_one_notice_says_why_and_librdkafka_nothing(s
         assert process.stdout is not None
         notice = process.stdout.readline()
         process.terminate()
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "", "")
     assert notice.startswith("waiting: Kafka's topic 'events' cannot be used: ")
     assert f"Local: Broker transport failure ({broker}/bootstrap: Connect to ipv4#" in notice

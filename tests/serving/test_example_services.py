@@ -60,7 +60,7 @@ class Service:
         assert base, self.process.communicate()[1]
         self.answers = 0
         # A proxy of the environment has no business here.
-        self._client = httpx.Client(base_url=base, timeout=20, trust_env=False)
+        self._client = httpx.Client(base_url=base, timeout=60, trust_env=False)
 
     def get(self, path: str, **query: str | int) -> tuple[int, Any]:
         answer = self._client.get(path, params=query)
@@ -98,7 +98,7 @@ class Service:
         """End it as a machine does that wants to stop it; return what it said."""
         self._client.close()
         self.process.send_signal(signal.SIGTERM)
-        out, err = self.process.communicate(timeout=20)
+        out, err = self.process.communicate(timeout=60)
         assert (self.process.returncode, out) == (0, ""), err
         with pytest.raises(ProcessLookupError):  # its session is empty
             os.killpg(self.process.pid, 0)

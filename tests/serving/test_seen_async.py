@@ -96,7 +96,7 @@ def test_a_reply_after_cancelling_is_nobody_elses(server: RunningServer, patient
     async def main(r: Recommender, key: bytes) -> None:
         for _ in range(5):
             released.clear()
-            proxy.before_next_request(key, lambda: released.wait(20) and None)
+            proxy.before_next_request(key, lambda: released.wait(60) and None)
             asking = asyncio.create_task(r.recommend_async("IN", 30, user="late", now=NOW))
             before = proxy.requests(key)
             while proxy.requests(key) == before:

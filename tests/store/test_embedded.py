@@ -215,7 +215,7 @@ def test_a_server_whose_supervisor_is_gone_is_replaced(directory: Path) -> None:
         with opened(directory) as client:
             assert client.incr("n") == 2
             assert run_id(client) != before
-        assert orphan.wait(timeout=20) == 0
+        assert orphan.wait(timeout=60) == 0
 
 
 def test_ignored_and_blocked_signals_of_the_host_do_not_reach_the_server(directory: Path) -> None:

@@ -106,7 +106,7 @@ def test_of_many_processes_one_starts_it_and_no_count_is_lost(directory: Path) -
                 assert process.stdin is not None
                 process.stdin.write("\n")
                 process.stdin.flush()
-        assert [process.wait(timeout=20) for process in processes] == [0] * 4
+        assert [process.wait(timeout=60) for process in processes] == [0] * 4
         assert len(pids) == kills
         expected = {f"arm {i}": (batches, batches) for i in range(4)} | {"all": (4 * batches, 0)}
         assert table(Bandit("home", store).counts("IN")) == expected
@@ -129,7 +129,7 @@ def test_one_that_is_killed_under_load_loses_nothing_it_answered(directory: Path
         for process in processes:
             assert process.stdout is not None
             process.stdout.read()
-        assert [process.wait(timeout=20) for process in processes] == [0] * 3
+        assert [process.wait(timeout=60) for process in processes] == [0] * 3
         expected = {f"arm {i}": (60, 60) for i in range(3)} | {"all": (180, 0)}
         assert table(Bandit("home", store).counts("IN")) == expected
 
