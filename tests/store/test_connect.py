@@ -227,18 +227,21 @@ def test_loading(directory: Path) -> None:
     slow = {"appendonly": "yes", "dir": str(directory)}
     directory.mkdir()
     with running_server(options=slow) as server, connect(server.url) as store:
-        store.client.mset({f"k{i}": b"x" for i in range(4000)})
+        store.client.mset({f"k{i}": b"x" for i in range(40_000)})
         store.client.bgrewriteaof()
         wait_until(lambda: not _rewriting(store), "no rewrite")
         store.client.shutdown()
-    # A millisecond or so for every key (the server answers between batches of them).
+    # Half a millisecond or so for every key (the server answers between batches of them), so
+    # that it loads for twenty seconds if it is not told otherwise.
     slow["key-load-delay"] = "500"
     slow["loading-process-events-interval-bytes"] = "1024"
     with running_server(options=slow, until=(b"-LOADING",)) as server:
         with refused(StoreUnavailableError, "is still loading its data"):
             connect(server.url, timeout_s=0.1)
-        with connect(server.url, timeout_s=30) as store:
-            assert store.client.dbsize() == 4000
+        with redis.Redis(unix_socket_path=str(server.socket_path), socket_timeout=60) as client:
+            client.config_set("key-load-delay", 0)
+        with connect(server.url, timeout_s=60) as store:
+            assert store.client.dbsize() == 40_000
 
 
 def _rewriting(store: Store) -> bool:
