@@ -77,7 +77,9 @@ class Node:
         """Return a client of this node alone."""
         own = {"ssl": True, "ssl_cert_reqs": "none", "ssl_check_hostname": False}
         settings: dict[str, Any] = own if self.tls else {}
-        return redis.Redis(port=self.port, protocol=2, socket_timeout=timeout_s, retry=None, **settings)
+        return redis.Redis(
+            port=self.port, protocol=2, socket_timeout=timeout_s, retry=None, **settings
+        )
 
     def facts(self) -> dict[str, object]:
         """Return what INFO says; nothing while it does not answer."""

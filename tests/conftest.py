@@ -42,7 +42,9 @@ def _starting(kind: str) -> AbstractContextManager[RunningServer | Cluster | Wat
     if kind == "cluster":
         # A node that a test stops for a moment must not be replaced.
         return running_cluster("valkey", {"cluster-node-timeout": "30000"})
-    return watched_servers("valkey") if kind == "sentinel" else running_server(kind)
+    if kind == "sentinel":
+        return watched_servers("valkey", down_after_ms=60_000)  # nor a primary on a busy machine
+    return running_server(kind)
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +54,7 @@ def fleet() -> Iterator[_Fleet]:
 
 
 def _emptied(url: str) -> Iterator[Store]:
-    with connect(url) as store:
+    with connect(url, timeout_s=60) as store:  # a net for a busy machine
         for client in store.servers().values():
             client.flushall()
             client.function_flush()

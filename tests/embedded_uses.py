@@ -20,7 +20,7 @@ USER = """
 import os, sys
 import redis
 from banditcore.store.embedded.server import EmbeddedServer
-use = EmbeddedServer.open(sys.argv[1], timeout_s=20)
+use = EmbeddedServer.open(sys.argv[1], timeout_s=60)
 client = redis.Redis(unix_socket_path=str(use.socket_path))
 print(client.info("server")["run_id"], client.incr("n"), flush=True)
 sys.stdin.readline()
@@ -30,12 +30,12 @@ os._exit(0)
 
 @contextmanager
 def client_of(use: EmbeddedServer) -> Iterator[redis.Redis]:
-    with redis.Redis(unix_socket_path=str(use.socket_path), socket_timeout=10) as client:
+    with redis.Redis(unix_socket_path=str(use.socket_path), socket_timeout=60) as client:
         yield client
 
 
 @contextmanager
-def opened(directory: Path, timeout_s: float = 20.0) -> Iterator[redis.Redis]:
+def opened(directory: Path, timeout_s: float = 60.0) -> Iterator[redis.Redis]:
     use = EmbeddedServer.open(directory, timeout_s=timeout_s)
     try:
         with client_of(use) as client:

@@ -35,7 +35,7 @@ class Watched:
         """Return a client of one server or sentinel."""
         own = {"ssl": True, "ssl_cert_reqs": "none", "ssl_check_hostname": False}
         settings: dict[str, Any] = own if self.tls else {}
-        return redis.Redis(port=port, socket_timeout=5, retry=None, **settings)
+        return redis.Redis(port=port, socket_timeout=60, retry=None, **settings)
 
     @property
     def url(self) -> str:
@@ -77,9 +77,14 @@ class Watched:
 
 @contextmanager
 def watched_servers(
-    kind: str = "valkey", certificates: Mapping[str, str] | None = None
+    kind: str = "valkey",
+    certificates: Mapping[str, str] | None = None,
+    *,
+    down_after_ms: int = DOWN_AFTER_MS,
 ) -> Iterator[Watched]:
     """Start them all on loopback ports of the system's choice; yield once they are healthy.
+
+    A primary that is silent for `down_after_ms` is replaced.
 
     With what `servers.certificates` yields they speak TLS only.
     """
@@ -97,7 +102,11 @@ def watched_servers(
             directory = above / str(i)
             directory.mkdir()
             path = directory / "sentinel.conf"
-            path.write_text(_configuration(ports, i, directory, [primary, replica], tls))
+            path.write_text(
+                _configuration(
+                    ports, i, directory, [primary, replica], tls, down_after_ms=down_after_ms
+                )
+            )
             process = subprocess.Popen(
                 [str(binaries()[kind]), str(path), "--sentinel"],
                 stdin=subprocess.DEVNULL,
@@ -112,7 +121,13 @@ def watched_servers(
 
 
 def _configuration(
-    ports: list[int], me: int, directory: Path, servers: list[RunningServer], tls: Mapping[str, str]
+    ports: list[int],
+    me: int,
+    directory: Path,
+    servers: list[RunningServer],
+    tls: Mapping[str, str],
+    *,
+    down_after_ms: int,
 ) -> str:
     """Return the file of a sentinel that knows the others already."""
     primary, replica = (server.tls_port or server.port for server in servers)
@@ -124,7 +139,7 @@ def _configuration(
         f"logfile {directory}/log",
         f"sentinel myid {me:040x}",
         f"sentinel monitor {SERVICE} 127.0.0.1 {primary} {QUORUM}",
-        f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}",
+        f"sentinel down-after-milliseconds {SERVICE} {down_after_ms}",
         f"sentinel failover-timeout {SERVICE} 3000",
         f"sentinel known-replica {SERVICE} 127.0.0.1 {replica}",
     ]

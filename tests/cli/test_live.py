@@ -157,8 +157,7 @@ def test_lines_in_a_pipe_until_a_signal(store, number):
         _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert (
-        lines[0]
-        == "home: 3 segments, ancestors included, oldest 1h; 0 workers; refresh nobody's\n"
+        lines[0] == "home: 3 segments, ancestors included, oldest 1h; 0 workers; refresh nobody's\n"
     )
     assert lines[1] == 'home "": no slates\n'
     assert lines[3].startswith("home US: version ")

@@ -34,7 +34,7 @@ class MortalServer:
             redis.ConnectionPool(
                 connection_class=redis.UnixDomainSocketConnection,
                 path=str(self.path),
-                socket_timeout=20,
+                socket_timeout=60,
             )
         )
         self.start()

@@ -110,12 +110,12 @@ def test_a_wrong_password_is_not_repeated(place: Place) -> None:
 
 def test_the_library_never_shows_it(place: Place, tmp_path: Path) -> None:
     metrics = PrometheusMetrics(CollectorRegistry())
-    with bc.connect(place.right, timeout_s=1) as store:
+    with bc.connect(place.right, timeout_s=60) as store:
         bandit = bc.Bandit("home", store, prior=bc.Prior(1, 30))
         bandit.record("IN", "a")
         emitter = bc.Emitter(bandit)
         emitter.emit([bc.Event("IN", "a", 1.0)])
-        emitter.flush(5)
+        emitter.flush(60)
         source = RedisStreamSource(bandit)
         worker = IngestWorker(bandit, source)
         meter = IngestMeter(metrics, "home")
@@ -176,7 +176,7 @@ def test_the_library_never_shows_it(place: Place, tmp_path: Path) -> None:
             with clean_failure():
                 later.server_time()
             with bc.Recommender(bc.Bandit("home", later), backup=tmp_path / "backup") as restarted:
-                restarted.warm_up(timeout_s=2.0)
+                restarted.warm_up(timeout_s=60)
                 assert restarted.recommend("IN").degraded == ("stale",)
                 clean(repr(restarted.polling), repr(dict(restarted.rejected)))
         emitter.emit([bc.Event("IN", "a", 1.0)])
@@ -255,9 +255,9 @@ def test_commands_that_go_on_never_show_it(place: Place) -> None:
     with bc.connect(place.right) as store:
         bandit = bc.Bandit("home", store)
         bandit.emit([bc.Event("IN", "a", 1.0)])
-        bandit.flush(5)
+        bandit.flush(60)
         bandit.refresh()
-        bandit.close(5)
+        bandit.close(60)
     options = ("--url", place.right)
     watching = spawn("inspect", "--live", "--interval", "0.05s", "--json", *options, stdout=-1)
     following = spawn(

@@ -22,6 +22,7 @@ from faults.model import WINDOW, BanditModel, SegmentModel, Table
 from faults.operations import Ingest, Operation, Record
 from faults.server import MortalServer
 from proxy import Proxy, proxy_before
+from servers import patiently
 
 NAME = "home"
 EPOCH = 1_800_000_000  # a multiple of all lengths, so that edges are met exactly
@@ -94,7 +95,7 @@ class World:
     ) -> Bandit:
         return Bandit(
             NAME,
-            connect(url, timeout_s=timeout_s),
+            patiently(lambda: connect(url, timeout_s=timeout_s)),
             prior=Prior(1, 1),
             half_life=None if half_life is None else dt.timedelta(seconds=half_life),
             window=dt.timedelta(seconds=WINDOW),

@@ -130,7 +130,7 @@ def test_children_of_a_fork_draw_for_themselves(store: Store, mode: str) -> None
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
-            signal.alarm(20)  # ends a child that hangs
+            signal.alarm(60)  # ends a child that hangs
             try:
                 os.write(writing, ask().encode())
             finally:

@@ -99,7 +99,7 @@ def test_a_fork_while_another_thread_reloads_hangs_no_child(store: Store) -> Non
         assert reloading.wait(60)
         child = os.fork()
         if child == 0:
-            signal.alarm(20)  # ends a child that hangs
+            signal.alarm(60)  # ends a child that hangs
             go_on.set()  # the child's own copy
             loaded = recommender.reload()
             recommender.close()

@@ -230,7 +230,7 @@ def test_a_child_goes_on_though_a_thread_of_the_parent_had_the_lock(store):
     with meter._holding:
         child = os.fork()
         if child == 0:
-            signal.alarm(20)
+            signal.alarm(60)
             meter.holds(recommender._loader.rungs)
             os._exit(0)
     assert os.waitpid(child, 0)[1] == 0

@@ -244,7 +244,7 @@ def test_it_goes_on_when_the_server_does(
 
 
 def test_closing_waits_for_no_server_that_hangs(server: MortalServer) -> None:
-    with connect(server.url, timeout_s=20) as store:
+    with connect(server.url, timeout_s=300) as store:
         put(store, snapshot("IN"))
         recommender = Recommender(Home(store), default=["d"], poll_s=0.01)
         recommender.warm_up()
@@ -252,7 +252,7 @@ def test_closing_waits_for_no_server_that_hangs(server: MortalServer) -> None:
         with pytest.raises(StoreUnavailableError, match="were not read within"):
             recommender.reload(timeout_s=0.05)  # so the thread hangs now
         recommender.close()
-        [left] = polling_threads()  # its socket has 20 s, and closing has not waited for them
+        [left] = polling_threads()  # its socket has 300 s, and closing has not waited for them
         recommender.close()
         with pytest.raises(NotReadyError, match="closed"):
             recommender.recommend("IN")
@@ -326,7 +326,7 @@ def test_a_child_polls_from_its_first_request_on_and_its_parent_goes_on(store: S
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_fork_while_a_look_hangs_hangs_no_child(server: MortalServer) -> None:
-    with connect(server.url, timeout_s=20) as store:
+    with connect(server.url, timeout_s=300) as store:
         put(store, snapshot("IN"))
         recommender = Recommender(Home(store, ["IN"]), poll_s=0.01, default=["d"])
         recommender.warm_up()

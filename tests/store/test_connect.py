@@ -46,7 +46,8 @@ def test_any_server_is_opened_ready(one_server: Store) -> None:
     client = one_server.client
     assert client.set("k", b"\xff\x00")
     assert client.get("k") == b"\xff\x00"
-    settings = client.connection_pool.connection_kwargs
+    with connect(one_server.url) as by_default:
+        settings = by_default.client.connection_pool.connection_kwargs
     assert isinstance(settings["retry"], Retry)
     assert settings["retry"].get_retries() == 0
     assert settings["socket_timeout"] == settings["socket_connect_timeout"] == 5.0
@@ -237,7 +238,7 @@ def test_loading(directory: Path) -> None:
     slow["loading-process-events-interval-bytes"] = "1024"
     with running_server(options=slow, until=(b"-LOADING",)) as server:
         with refused(StoreUnavailableError, "is still loading its data"):
-            connect(server.url, timeout_s=0.1)
+            connect(server.url, timeout_s=1.0)
         with redis.Redis(unix_socket_path=str(server.socket_path), socket_timeout=60) as client:
             client.config_set("key-load-delay", 0)
         with connect(server.url, timeout_s=60) as store:

@@ -25,8 +25,8 @@ from servers import wait_until
 def test_data_survive_a_restart_and_the_server_ends_with_its_last_user(directory: Path) -> None:
     ids = []
     for expected in (1, 2, 3):
-        first = EmbeddedServer.open(directory)
-        second = EmbeddedServer.open(directory)
+        first = EmbeddedServer.open(directory, timeout_s=60)
+        second = EmbeddedServer.open(directory, timeout_s=60)
         with client_of(first) as client, client_of(second) as other:
             assert run_id(client) == run_id(other)
             ids.append(run_id(client))
@@ -105,7 +105,7 @@ def test_processes_that_start_at_once_start_one_server(directory: Path) -> None:
 
 def test_threads_that_start_at_once_start_one_server(directory: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        uses = list(pool.map(lambda _: EmbeddedServer.open(directory, timeout_s=20), range(8)))
+        uses = list(pool.map(lambda _: EmbeddedServer.open(directory, timeout_s=60), range(8)))
     ids = set()
     for use in uses:
         with client_of(use) as client:
@@ -128,7 +128,7 @@ def test_the_server_ends_when_its_only_user_is_killed(directory: Path) -> None:
 
 def test_a_forked_child_keeps_the_server_and_its_end_leaves_the_parents(directory: Path) -> None:
     wake, go = os.pipe()
-    use = EmbeddedServer.open(directory)
+    use = EmbeddedServer.open(directory, timeout_s=60)
     with client_of(use) as client:
         before = run_id(client)
     short_lived = os.fork()
@@ -157,7 +157,7 @@ def _could_lock(path: Path) -> bool:
 
 
 def test_a_killed_server_loses_nothing_and_leaves_no_obstacle(directory: Path) -> None:
-    use = EmbeddedServer.open(directory)
+    use = EmbeddedServer.open(directory, timeout_s=60)
     with client_of(use) as client:
         assert client.incr("n") == 1
         pid = server_pid(client)
@@ -181,7 +181,7 @@ def ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
 def test_a_killed_supervisor_takes_the_server_along(directory: Path) -> None:
-    use = EmbeddedServer.open(directory)
+    use = EmbeddedServer.open(directory, timeout_s=60)
     with client_of(use) as client:
         client.incr("n")
         before = run_id(client)
@@ -243,7 +243,7 @@ def test_ignored_and_blocked_signals_of_the_host_do_not_reach_the_server(directo
 def test_odd_and_long_directories(directory: Path, name: str) -> None:
     inside = directory / name
     for expected in (1, 2):
-        use = EmbeddedServer.open(inside)
+        use = EmbeddedServer.open(inside, timeout_s=60)
         with client_of(use) as client:
             assert client.incr("n") == expected
             assert client.config_get("dir")["dir"] == str(inside)
@@ -258,7 +258,7 @@ def test_odd_and_long_directories(directory: Path, name: str) -> None:
 
 def test_scratch_of_a_killed_server_is_removed(directory: Path) -> None:
     inside = directory / ("x" * 120)
-    use = EmbeddedServer.open(inside)
+    use = EmbeddedServer.open(inside, timeout_s=60)
     with client_of(use) as client:
         supervisor = os.getpgid(server_pid(client))
         server = server_pid(client)
