@@ -5,11 +5,12 @@ import inspect
 import re
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
+from pathlib import Path
 from threading import Barrier
 
 import pytest
 
-from banditcore.errors import StoreError
+from banditcore.errors import StoreError, StoreUnavailableError
 from banditcore.events import MAX_AHEAD_S
 from banditcore.store import Store, connect, keys, seals
 from banditcore.store.counts import reading, registry, updates
@@ -22,6 +23,9 @@ from banditcore.store.functions import (
     updates_library,
     words,
 )
+from banditcore.store.servers.translation import translated
+from banditcore.store.servers.transport import Failure
+from proxy import proxy_before
 
 FILES = {module.FILE: module for module in (library, updates_library, maintenance_library)}
 TEXT = {
@@ -118,6 +122,26 @@ def test_a_flushed_library_is_loaded_again(any_store: Store) -> None:
     calling.run(any_store, [call])
     any_store.client.function_flush()
     assert [reply[0] for reply in calling.run(any_store, [call, call])] == [VERSION, VERSION]
+
+
+def test_what_was_answered_stands_though_a_library_could_not_be_loaded(store: Store) -> None:
+    """As when one node of a cluster answers, and another has no library and is slow."""
+    there = library.open_segment(KEYS, version=VERSION)
+    missing = maintenance_library.forget_segment(KEYS, keep_marks=False)
+    calling.run(store, [there])
+    path = Path(store.url.removeprefix("unix://"))
+    with proxy_before(path) as proxy, connect(proxy.url, timeout_s=60) as unsafe:
+        proxy.lose_next_reply(b"LOAD")
+        answered, failed = calling.attempt(unsafe, [there, missing])
+        assert proxy.lost == 1
+        assert answered[0] == VERSION
+        assert isinstance(failed, Failure)
+        assert not failed.may_have_run
+        with pytest.raises(StoreUnavailableError):
+            raise translated(failed.error, unsafe)
+        proxy.lose_next_reply(b"LOAD")
+        assert not any(isinstance(each, Failure) for each in calling.attempt(unsafe, [missing]))
+        assert proxy.lost == 1  # it was there
 
 
 def test_many_clients_may_load_it_at_once(store: Store) -> None:

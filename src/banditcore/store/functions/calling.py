@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
+from banditcore.errors import StoreUnavailableError
 from banditcore.store.functions.texts import library_name, library_source
 from banditcore.store.servers.translation import translated, translating
 from banditcore.store.servers.transport import Command, Failure
@@ -71,10 +72,15 @@ def attempt(store: Store, calls: Sequence[Call]) -> list[Reply | Failure]:
         if not missing:
             break
         wanted = {(node, calls[i].file) for i, node in missing.items()}
-        for node, file in sorted(wanted):
-            _load(store, node, file)
-        again = store.send([commands[i] for i in missing])
-        for i, answer in zip(missing, again, strict=True):
+        lost = {place: error for place in sorted(wanted) if (error := _try_to_load(store, *place))}
+        again = []
+        for i, node in missing.items():
+            error = lost.get((node, calls[i].file))
+            if error is None:
+                again.append(i)
+            else:
+                answers[i] = Failure(error, node)
+        for i, answer in zip(again, store.send([commands[i] for i in again]), strict=True):
             answers[i] = answer
     return answers
 
@@ -93,6 +99,20 @@ def load(store: Store, file: str) -> None:
 
 def _is_function_missing(error: Exception) -> bool:
     return isinstance(error, ResponseError) and "function not found" in str(error).lower()
+
+
+def _try_to_load(store: Store, node: str, file: str) -> RedisError | None:
+    """Give a server a library; return why it could not be reached, if so.
+
+    That concerns no other server: what those have answered must not be lost.
+    """
+    try:
+        _load(store, node, file)
+    except StoreUnavailableError as error:
+        if not isinstance(error.__cause__, RedisError):
+            raise
+        return error.__cause__
+    return None
 
 
 def _load(store: Store, node: str, file: str) -> None:
