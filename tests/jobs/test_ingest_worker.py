@@ -33,7 +33,9 @@ from streamed import (
 
 def worker_on(store: Store, *, retain_s: float = 3600.0, **options) -> IngestWorker:
     bandit = Bandit("home", store)
-    return IngestWorker(bandit, RedisStreamSource(bandit, retain_s=retain_s), **options)
+    # Leases of ten minutes: who is to lose one loses it by `run_out`, and nobody by a pause.
+    source = RedisStreamSource(bandit, retain_s=retain_s, lease_s=600)
+    return IngestWorker(bandit, source, **options)
 
 
 def drain(worker: IngestWorker) -> None:

@@ -43,7 +43,7 @@ from terminals import spawn
 
 def worker_on(store: Store, **options) -> IngestWorker:
     bandit = Bandit("home", store, retry_for=dt.timedelta(0))
-    return IngestWorker(bandit, RedisStreamSource(bandit), **options)
+    return IngestWorker(bandit, RedisStreamSource(bandit, lease_s=600), **options)
 
 
 def drain(worker: IngestWorker) -> None:

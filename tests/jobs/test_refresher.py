@@ -91,7 +91,7 @@ def agree(snapshot: Snapshot, posterior: Posterior) -> None:
 
 
 def watch(bandit: Bandit, **options) -> Watch:
-    watched = Watch(bandit.store, Refresher(bandit, **options))
+    watched = Watch(bandit.store, Refresher(bandit, **{"lease_s": 600, **options}))
     watched.step()
     return watched
 
@@ -287,7 +287,8 @@ def test_a_newer_blob_of_another_stays(store):
 def test_two_that_take_turns_draw_what_the_other_published(store):
     """A refresher that lost its lease, and does not know it, harms nobody."""
     bandit = recorded(store)
-    one, two = Refresher(bandit), Refresher(Bandit("home", store, prior=Prior(1, 30)))
+    one = Refresher(bandit, lease_s=600)
+    two = Refresher(Bandit("home", store, prior=Prior(1, 30)), lease_s=600)
     assert drawn(one.step()) == set(TREE)
     one.release()
     assert drawn(two.step()) == set(TREE)

@@ -100,9 +100,12 @@ def writing(url: str, at_least: int) -> Iterator[Callable[[], list[Writer]]]:
 
 
 def written(url: str) -> dict[str, dict[str, tuple[float, float]]]:
-    with connect(url) as store:
-        bandit = Bandit("home", store)
-        return {segment: table(bandit.counts(segment)) for segment in SEGMENTS}
+    def read() -> dict[str, dict[str, tuple[float, float]]]:
+        with connect(url) as store:
+            bandit = Bandit("home", store)
+            return {segment: table(bandit.counts(segment)) for segment in SEGMENTS}
+
+    return patiently(read)
 
 
 def check(url: str, writers: list[Writer]) -> None:
