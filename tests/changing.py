@@ -24,13 +24,14 @@ AHEAD_S = 5600.0
 HALF_LIVES_S = (10, 20, 40, 80)
 PART = 3
 BATCHES = 60
+LEAST_MOVES = 4
 
 
 def live_and_retire(url: str, start: Barrier, writer: int) -> int:
     """Let generations of arms come, be counted exactly, and go; return how many went."""
     dice = np.random.default_rng(writer)
     gone = 0
-    with connect(url, timeout_s=20) as store:
+    with connect(url, timeout_s=60) as store:
         bandit = Bandit("home", store)
         start.wait(60)
         for number in range(GENERATIONS):
@@ -53,10 +54,10 @@ def write_to_what_goes(url: str, start: Barrier, stop: Event) -> int:
     """Record events of arms that are retired meanwhile; return how many."""
     dice = np.random.default_rng(99)
     sent = 0
-    with connect(url, timeout_s=20) as store:
+    with connect(url, timeout_s=60) as store:
         bandit = Bandit("home", store)
         start.wait(60)
-        while not stop.is_set():
+        while not stop.is_set() or not sent:
             for segment in SEGMENTS:
                 arms = [f"restless {i}" for i in sent // 100 + dice.integers(0, 30, 50)]
                 columns = events(segment, arms, dice.integers(1, 5, 50).tolist())
@@ -68,10 +69,10 @@ def retire_what_is_written_to(url: str, start: Barrier, stop: Event) -> int:
     """Retire arms at random while events for them are under way; return how many."""
     dice = np.random.default_rng(98)
     gone = 0
-    with connect(url, timeout_s=20) as store:
+    with connect(url, timeout_s=60) as store:
         bandit = Bandit("home", store)
         start.wait(60)
-        while not stop.is_set():
+        while not stop.is_set() or not gone:
             for segment in SEGMENTS:
                 arms = [a for a in bandit.counts(segment).arms if a.startswith("restless")]
                 gone += bandit.retire(segment, [a for a in arms if dice.random() < 0.3])
@@ -80,7 +81,7 @@ def retire_what_is_written_to(url: str, start: Barrier, stop: Event) -> int:
 
 def write_late(url: str, start: Barrier, writer: int) -> None:
     """Record batches of events that are late, each of an arm of its own in every segment."""
-    with connect(url, timeout_s=20) as store:
+    with connect(url, timeout_s=60) as store:
         bandit = Bandit("home", store, clock=lambda: NOW)
         start.wait(60)
         for number in range(BATCHES):
@@ -94,11 +95,11 @@ def write_late(url: str, start: Barrier, writer: int) -> None:
 def change_half_lives(url: str, start: Barrier, stop: Event) -> int:
     """Change the half-life at `NOW`, and move landmarks by an event ahead; return how often."""
     moves = 0
-    with connect(url, timeout_s=20) as store:
+    with connect(url, timeout_s=60) as store:
         bandit = Bandit("home", store, clock=lambda: NOW)
         ahead = Bandit("home", store, clock=lambda: NOW + AHEAD_S)
         start.wait(60)
-        while not stop.is_set():
+        while not stop.is_set() or moves < LEAST_MOVES:
             for half_life in HALF_LIVES_S:
                 bandit.change_half_life(dt.timedelta(seconds=half_life))
                 if half_life != HALF_LIVES_S[0]:
@@ -118,7 +119,7 @@ def record_by_a_wrong_clock(url: str, off_s: float) -> tuple[int, int, int]:
     right = time.time
     time.time = lambda: right() + off_s
     try:
-        with connect(url, timeout_s=20) as store:
+        with connect(url, timeout_s=60) as store:
             bandit = Bandit("home", store)
             arm = f"{off_s:.0f}"
             batch = {"segment": ["IN"] * 3, "arm": [arm] * 3, "reward": [1] * 3}

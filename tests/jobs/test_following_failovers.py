@@ -18,8 +18,8 @@ from banditcore.store.connect import connect
 from banditcore.store.event_streams import partitions
 from clusters import Cluster, Node, running_cluster
 from sentinels import Watched, watched_servers
-from servers import binaries, wait_until
-from streamed import Row, killed, rows, running, stored, sums
+from servers import binaries, patiently, wait_until
+from streamed import Counts, Row, killed, rows, running, stored, sums
 
 pytestmark = pytest.mark.slow
 
@@ -99,11 +99,11 @@ def check_that_events_count_exactly(
     notices: list[str] = []
     reports: list[WorkerReport] = []
     with (
-        connect(url, timeout_s=1.0) as here,
-        connect(url, timeout_s=1.0) as there,
+        patiently(lambda: connect(url, timeout_s=1.0)) as here,
+        patiently(lambda: connect(url, timeout_s=1.0)) as there,
         ThreadPoolExecutor(1) as pool,
     ):
-        partitions.agree(here, name, 2)
+        patiently(lambda: partitions.agree(here, name, 2))
         emitting = Bandit(name, here)
         applying = Bandit(name, there, retry_for=dt.timedelta(0))
 
@@ -113,6 +113,9 @@ def check_that_events_count_exactly(
             assert emitting.emit(batch) == len(some)
             sent.extend(some)
             return False
+
+        def counted() -> Counts:
+            return patiently(lambda: stored(here, name))
 
         def applied() -> int:
             return sum(part.applied for report in reports[-1:] for part in report.partitions)
@@ -126,7 +129,7 @@ def check_that_events_count_exactly(
         )
         with running(worker):
             emit(rows(36, SEGMENTS))
-            wait_until(lambda: quiet in stored(here, name), "nothing is applied")
+            wait_until(lambda: quiet in counted(), "nothing is applied")
             wait_until(lambda: emit() or applied() > 1000, "little is applied")
             failing_over = pool.submit(fail_over)
             wait_until(lambda: emit() or failing_over.done(), "nobody takes over")
@@ -135,14 +138,14 @@ def check_that_events_count_exactly(
             wait_until(lambda: emit() or len(sent) > before + 1000, "emitting does not go on")
             emitting.close(60.0)
             expected = sums(sent)
-            wait_until(lambda: stored(here, name) == expected, "the counts are not exact")
+            wait_until(lambda: counted() == expected, "the counts are not exact")
         assert any("the store was restarted or replaced" in notice for notice in notices)
         # The next worker finds nothing to do: it was all applied, and noted.
         last = IngestWorker(applying, RedisStreamSource(applying))
-        assert not last.step(0.1)
+        assert not patiently(lambda: last.step(0.1))
         assert [part.waiting for part in last.report().partitions] == [0, 0]
         last.release()
-        assert stored(here, name) == expected
+        assert counted() == expected
 
 
 @pytest.mark.parametrize("loses", [False, True], ids=["a stream's", "some counts'"])

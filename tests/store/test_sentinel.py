@@ -20,7 +20,14 @@ from bandits import table
 from confirming import confirmed
 from refusals import CANARY, refused
 from sentinels import SERVICE, Watched, watched_servers
-from servers import binaries, certificates, free_port, running_server, wait_until
+from servers import (
+    binaries,
+    certificates,
+    free_port,
+    patiently,
+    running_server,
+    wait_until,
+)
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
 
@@ -160,9 +167,16 @@ def test_writes_go_on_at_the_new_primary_and_count_once(own: Watched, how: str) 
                 safe.append(arm)
 
     safe: list[str] = []  # what the second server had before it became the primary
-    with connect(own.url, timeout_s=1.0) as store, ThreadPoolExecutor(3) as pool:
+    with (
+        patiently(lambda: connect(own.url, timeout_s=1.0)) as store,
+        ThreadPoolExecutor(3) as pool,
+    ):
         bandit = Bandit("home", store)
-        [before] = store.identities()
+        [before] = patiently(store.identities)
+
+        def number_of_arms() -> int:
+            return len(patiently(lambda: bandit.counts("IN")).arms)
+
         writers = [pool.submit(write, store, i) for i in range(3)]
         try:
             wait_until(lambda: len(safe) > 30, "nothing is written")
@@ -172,13 +186,13 @@ def test_writes_go_on_at_the_new_primary_and_count_once(own: Watched, how: str) 
                 wait_until(lambda: own.primary() not in {None, own.servers[0].port}, "no failover")
             else:
                 promote(own)
-            count = len(bandit.counts("IN").arms)
-            wait_until(lambda: len(bandit.counts("IN").arms) > count + 30, "writes do not resume")
+            count = number_of_arms()
+            wait_until(lambda: number_of_arms() > count + 30, "writes do not resume")
         finally:
             stop.set()
         for writer in writers:
             writer.result()
-        counts = table(bandit.counts("IN"))
+        counts = table(patiently(lambda: bandit.counts("IN")))
         assert set(safe) <= set(counts)
         assert set(counts.values()) == {(1.0, 1.0)}
-        assert store.identities() != [before]
+        assert patiently(store.identities) != [before]
