@@ -279,7 +279,8 @@ def test_nothing_is_left_behind(store: Store, tmp_path: Path) -> None:
     before = open_now()
     for _ in range(20):
         once()
-    assert open_now() == before
+    # Fewer, when what an earlier test has left ends only now.
+    wait_until(lambda: all(map(int.__le__, open_now(), before)), "something is left")
 
 
 def test_a_recommender_that_nobody_holds_ends_its_thread(store: Store) -> None:
