@@ -25,7 +25,7 @@ from clusters import Cluster
 from conftest import _Fleet
 from published import NOW, Home, put, rows, snapshot, warm
 from sentinels import watched_servers
-from servers import wait_until
+from servers import patiently, wait_until
 
 
 def restamp(store: Store, segment: str, at: float) -> None:
@@ -214,12 +214,13 @@ def test_a_new_primary_is_followed() -> None:
     now = time.time()
     with (
         watched_servers("valkey") as watched,
-        connect(watched.url, timeout_s=1.0) as store,
+        patiently(lambda: connect(watched.url, timeout_s=1.0)) as store,
         Recommender(Home(store, ["IN"]), poll_s=0.05) as recommender,
     ):
-        put(store, snapshot("IN", at=now - 2))
-        store.client.wait(1, 5000)
-        recommender.warm_up()
+        with connect(watched.url, timeout_s=60) as patient:
+            put(patient, snapshot("IN", at=now - 2))
+            assert patient.client.wait(1, 50_000) == 1  # the replica has it
+        patiently(recommender.warm_up)
         watched.servers[0].process.kill()
         watched.servers[0].process.wait()
         port = watched.servers[1].port
@@ -231,7 +232,7 @@ def test_a_new_primary_is_followed() -> None:
             with watched.client(port) as client:
                 if client.info("replication")["role"] != "master":
                     return False
-            put(store, newer)
+            patiently(lambda: put(store, newer))
             return True
 
         wait_until(published, "it takes no writes")

@@ -11,7 +11,7 @@ from banditcore.errors import StoreUnavailableError, StoreUnfitError
 from banditcore.store import Store, connect
 from banditcore.store.servers.transport import Command, Failure
 from refusals import refused
-from servers import info_reply, scripted_server
+from servers import info_reply, patiently, scripted_server
 
 READ = Command("k", ("GET", "k"))  # its slot is 7629
 
@@ -38,9 +38,17 @@ def node(mapped_to: int | None = None, **info: str) -> Iterator[tuple[int, dict[
         yield port, replies
 
 
+def _opened(url: str, timeout_s: float) -> Store:
+    """Open a store; with a short timeout as often as it takes."""
+    if timeout_s >= 1:
+        return connect(url, timeout_s=timeout_s)
+    return patiently(lambda: connect(url, timeout_s=timeout_s))
+
+
 @contextmanager
 def at(port: int, timeout_s: float = 5.0) -> Iterator[Store]:
-    with connect(f"redis+cluster://127.0.0.1:{port}", timeout_s=timeout_s) as store:
+    url = f"redis+cluster://127.0.0.1:{port}"
+    with _opened(url, timeout_s) as store:
         yield store
 
 
