@@ -9,12 +9,28 @@ import sys
 import termios
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 
 class _Spawned(subprocess.Popen[str]):
     """Ends with its block when that fails: else a failed test would wait for ever."""
+
+    def communicate(self, input: str | None = None, timeout: float | None = None) -> Any:  # noqa: A002  # its name
+        """Return what is left to be read, and wait for the end.
+
+        Unlike Popen's own this forgets nothing that `readline` has read ahead.
+        """
+        assert input is None
+        with ThreadPoolExecutor(2) as pool:
+            left = [pool.submit(pipe.read) if pipe else None for pipe in (self.stdout, self.stderr)]
+            try:
+                self.wait(timeout)
+            except BaseException:
+                self.kill()  # else the reading goes on
+                raise
+            return tuple(each and each.result() for each in left)
 
     def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
         if kind is not None:

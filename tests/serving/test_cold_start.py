@@ -26,7 +26,7 @@ from banditcore.store.counts import index
 from faults.server import MortalServer
 from published import Home, fill, put, snapshot
 from refusals import CANARY, assert_no_canary, refused
-from servers import free_port, running_server, wait_until
+from servers import free_port, patiently, running_server, wait_until
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def test_a_server_that_hangs_leaves_time_for_the_backup(
         connect(server.url, at_once=False, timeout_s=30.0) as store,
         Recommender(Bandit("home", store), backup=tmp_path, poll_s=0.02) as recommender,
     ):
-        recommender.warm_up(timeout_s=4.0)
+        patiently(lambda: recommender.warm_up(timeout_s=4.0))
         assert recommender.ready
         assert recommender.recommend("IN").degraded == ("stale",)
         server.heal()
