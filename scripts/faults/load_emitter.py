@@ -14,8 +14,8 @@ import numpy as np
 from load_requests import LEAVES, NAME
 
 from banditcore import Bandit, connect
-from banditcore.cli.stopping import stopped_by_signals
 from banditcore.emitting import Emitter
+from banditcore.stopping import stopped_by_signals
 
 _EVERY_S = 0.1
 _END_S = 60.0

@@ -284,7 +284,7 @@ def test_a_topic_that_was_made_anew_is_noticed(store, topic, source_of):
 AWAY = """
 import sys
 import banditcore as bc
-from banditcore.cli.stopping import stopped_by_signals
+from banditcore.stopping import stopped_by_signals
 from banditcore.ingest import IngestWorker
 from banditcore.ingest.sources.kafka import KafkaSource
 

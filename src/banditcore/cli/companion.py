@@ -13,7 +13,6 @@ from banditcore.cli.crew import Crew, Tell
 from banditcore.cli.metrics import serve
 from banditcore.cli.output import Output, plain
 from banditcore.cli.selection import shown
-from banditcore.cli.stopping import stopped_by_signals
 from banditcore.cli.wording import counted
 from banditcore.errors import StoreUnavailableError
 from banditcore.identifiers import check_bandit, check_segment
@@ -23,6 +22,7 @@ from banditcore.refresh import Refresher, RefreshReport
 from banditcore.refresh.drawing import Executors
 from banditcore.refresh.metering import RefreshMeter
 from banditcore.segments import is_within
+from banditcore.stopping import stopped_by_signals
 from banditcore.store.connect import Store
 from banditcore.store.counts import index
 

@@ -14,7 +14,6 @@ from banditcore.cli.crew import Crew, Tell
 from banditcore.cli.metrics import serve
 from banditcore.cli.output import Change, Output, age, plain
 from banditcore.cli.selection import check_half_life
-from banditcore.cli.stopping import stopped_by_signals
 from banditcore.errors import InvalidValueError, StoreUnavailableError, describe
 from banditcore.ingest import IngestWorker, PartitionReport, WorkerReport
 from banditcore.ingest.metering import IngestMeter
@@ -25,6 +24,7 @@ from banditcore.ingest.sources.redis_stream import (
     RedisStreamSource,
 )
 from banditcore.metrics import Metrics
+from banditcore.stopping import stopped_by_signals
 from banditcore.store.connect import Store
 from banditcore.store.counts import index
 from banditcore.store.event_streams import partitions

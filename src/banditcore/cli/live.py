@@ -13,9 +13,9 @@ from banditcore.cli.awaiting import awaited_store
 from banditcore.cli.live_state import BanditState, LiveReader, SegmentState
 from banditcore.cli.output import Output, TableContent, age, plain
 from banditcore.cli.selection import existing_bandit
-from banditcore.cli.stopping import stopped_by_signals
 from banditcore.cli.wording import counted
 from banditcore.errors import StoreError
+from banditcore.stopping import stopped_by_signals
 from banditcore.store.connect import Store
 from banditcore.store.monitoring import Holder
 

@@ -1,4 +1,4 @@
-"""Signals that stop a command, wherever they meet it."""
+"""Signals that stop what runs, wherever they meet it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 # The main thread is within a wait for `stop` as often as not, and then has its lock.
 CAUGHT_WAITING = """
 import signal
-from banditcore.cli.stopping import stopped_by_signals
+from banditcore.stopping import stopped_by_signals
 
 with stopped_by_signals() as stop:
     with stop._cond:
@@ -22,13 +22,33 @@ print("ended")
 
 TWICE = """
 import signal
-from banditcore.cli.stopping import stopped_by_signals
+from banditcore.stopping import stopped_by_signals
 
 with stopped_by_signals() as stop:
     signal.raise_signal({number})
     print("heard", flush=True)
     signal.raise_signal({number})
     print("survived")
+"""
+
+
+OUTSIDE = """
+import signal
+import threading
+from banditcore.stopping import stopped_by_signals
+
+def outside():
+    try:
+        with stopped_by_signals():
+            pass
+    except ValueError as error:
+        print(error)
+
+before = signal.getsignal({number})
+thread = threading.Thread(target=outside)
+thread.start()
+thread.join()
+print(threading.active_count(), signal.getsignal({number}) == before)
 """
 
 
@@ -47,3 +67,9 @@ def test_a_signal_in_the_middle_of_a_wait_stops(number):
 def test_a_second_signal_ends_the_process(number):
     done = run(TWICE, number)
     assert (done.returncode, done.stdout, done.stderr) == (-number, "heard\n", "")
+
+
+def test_another_thread_is_refused_and_leaves_nothing():
+    done = run(OUTSIDE, signal.SIGTERM)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("main thread of the main interpreter\n1 True\n")

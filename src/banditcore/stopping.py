@@ -1,4 +1,4 @@
-"""Lets a command that runs until it is stopped hear signals."""
+"""Lets what runs until it is stopped hear signals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ __all__ = ["stopped_by_signals"]
 
 @contextmanager
 def stopped_by_signals() -> Iterator[threading.Event]:
-    """Yield what SIGTERM or SIGINT sets; a second one ends the process at once."""
+    """Yield what SIGTERM or SIGINT sets; a second one ends the process at once.
+
+    For the main thread. What they did before they do again after the block.
+
+    Raises
+    ------
+    ValueError
+        This is not the main thread: Python gives signals to no other.
+    """
     stop = threading.Event()
     # A handler runs in the main thread, wherever that is. If it is just within `stop.wait`, it has
     # the lock that `stop.set` needs: so another thread does that. Putting takes no lock.
@@ -33,12 +41,13 @@ def stopped_by_signals() -> Iterator[threading.Event]:
         stop.set()
 
     thread = threading.Thread(target=pass_on, name="banditcore-signals", daemon=True)
-    thread.start()
     before = {number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
+        thread.start()
         yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
         heard.put(0)
-        thread.join()
+        if thread.ident is not None:
+            thread.join()
