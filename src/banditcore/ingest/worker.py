@@ -267,7 +267,13 @@ class IngestWorker:
             # The same one again: it knows its own lease when the reply to acquiring it got lost.
             ownership = self._ownerships[partition]
             asked = time.monotonic()
-            epoch = 0 if ownership is None else ownership.acquire()
+            try:
+                epoch = 0 if ownership is None else ownership.acquire()
+            except (StoreUnavailableError, StoreUnfitError):
+                raise
+            except StoreError as error:
+                self._set_aside(PartitionReport(partition), error)
+                continue
             if epoch is not None:
                 self._owned[partition] = self._taken(partition, epoch, ownership, asked)
 
@@ -329,13 +335,17 @@ class IngestWorker:
         except (StoreUnavailableError, StoreUnfitError):
             raise
         except StoreError as error:
-            # Nothing of it is lost. The other partitions go on; a person has to look at this one.
             del self._owned[partition]
-            report = replace(owned.meter.report(), error=str(error))
-            self._failed[partition] = (time.monotonic() + _RETRY_FAILED_S, report)
+            self._set_aside(owned.meter.report(), error)
             owned.release()
-            self._notices.say(f"failed {partition}", f"partition {partition} stands still: {error}")
         return None
+
+    def _set_aside(self, report: PartitionReport, error: StoreError) -> None:
+        """Let the other partitions go on. Nothing of this one is lost; a person has to look."""
+        partition = report.partition
+        until = time.monotonic() + _RETRY_FAILED_S
+        self._failed[partition] = (until, replace(report, error=str(error)))
+        self._notices.say(f"failed {partition}", f"partition {partition} stands still: {error}")
 
     def _renew(self) -> None:
         for owned in list(self._owned.values()):

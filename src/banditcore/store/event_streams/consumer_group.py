@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import redis
 from redis.exceptions import ResponseError
 
-from banditcore.errors import StoreError
+from banditcore.errors import StoreError, StoreUnavailableError, describe
 from banditcore.store.event_streams.stream_reading import LONGEST_WAIT_S, patient_client
 from banditcore.store.functions import library, stream_library
 from banditcore.store.servers.translation import translated, translating
@@ -189,6 +189,10 @@ class ConsumerGroup:
                 raise translated(made.error, self._store, made.node) from made.error
             answers = send(commands)
         for answer in answers:
+            if _is_missing(answer):  # removed once more, while it was waited for entries
+                raise StoreUnavailableError(
+                    describe("group", self._group, f"of stream {self._stream!r} was removed again")
+                )
             if isinstance(answer, Failure):
                 raise translated(answer.error, self._store, answer.node) from answer.error
         return answers
