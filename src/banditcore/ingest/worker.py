@@ -23,7 +23,12 @@ from banditcore.ingest.ordered import CountingBandit
 from banditcore.ingest.owned import OwnedPartition
 from banditcore.ingest.partition import PartitionRun
 from banditcore.ingest.report import PartitionMeter, PartitionReport, WorkerReport
-from banditcore.ingest.sources import OrderedSource, Ownership, UnorderedSource
+from banditcore.ingest.sources import (
+    OrderedSource,
+    Ownership,
+    PartitionUnavailableError,
+    UnorderedSource,
+)
 from banditcore.meanwhile import meanwhile
 from banditcore.notices import Notices
 from banditcore.store.event_streams import presence
@@ -40,6 +45,7 @@ _PRESENT_FOR_S = 10.0
 _RENEWAL_LOOK_S = 0.1
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
 _RETRY_FAILED_S = 30.0
+_RETRY_AWAY_S = 5.0
 
 
 class IngestWorker:
@@ -332,6 +338,10 @@ class IngestWorker:
             del self._owned[partition]
             owned.release()  # if nobody else has it, it comes back with a later epoch
             self._notices.say(f"fenced {partition}", str(error))
+        except PartitionUnavailableError as error:
+            del self._owned[partition]
+            self._set_aside(owned.meter.report(), error, _RETRY_AWAY_S)
+            owned.release()
         except (StoreUnavailableError, StoreUnfitError):
             raise
         except StoreError as error:
@@ -340,10 +350,12 @@ class IngestWorker:
             owned.release()
         return None
 
-    def _set_aside(self, report: PartitionReport, error: StoreError) -> None:
+    def _set_aside(
+        self, report: PartitionReport, error: StoreError, for_s: float = _RETRY_FAILED_S
+    ) -> None:
         """Let the other partitions go on. Nothing of this one is lost; a person has to look."""
         partition = report.partition
-        until = time.monotonic() + _RETRY_FAILED_S
+        until = time.monotonic() + for_s
         self._failed[partition] = (until, replace(report, error=str(error)))
         self._notices.say(f"failed {partition}", f"partition {partition} stands still: {error}")
 
