@@ -30,10 +30,10 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5  # between two looks at a cluster
 
 
 class GroupEntry(NamedTuple):
-    """An entry: its id, and its fields and values in turn."""
+    """An entry: its id, and its fields and values in turn; None when it is not there any more."""
 
     id: bytes
-    fields: list[bytes]
+    fields: list[bytes] | None
 
 
 class ConsumerGroup:
@@ -154,7 +154,7 @@ class ConsumerGroup:
         return [GroupEntry(*entry) for entry in reply[0][1]] if reply else []
 
     def _claim(self, limit: int) -> list[GroupEntry]:
-        """Return entries that others were given and left."""
+        """Return entries that others were given and left, those too that are gone meanwhile."""
         now = time.monotonic()
         if now < self._next_claim:
             return []
@@ -164,8 +164,9 @@ class ConsumerGroup:
         cursor: Word = "0-0"
         while True:
             words = ("XAUTOCLAIM", *where, idle_ms, cursor, "COUNT", limit - len(found))
-            [[cursor, entries, *_]] = self._replies([self._command(*words)])
+            [[cursor, entries, removed]] = self._replies([self._command(*words)])
             found += [GroupEntry(*entry) for entry in entries]
+            found += [GroupEntry(name, None) for name in removed]  # this is the last word of them
             if cursor == b"0-0":
                 self._next_claim = now + self._claim_after_s / _LOOKS
                 return found
