@@ -182,6 +182,38 @@ def test_a_worker_that_was_interrupted_while_it_waited_goes_on(store, topic, sou
     step_until(worker, lambda: stored(store) == sums(topic.sent), "it waits for ever")
 
 
+class _Skipping:
+    """A consumer that cannot read one message, complains of it and goes on behind it."""
+
+    def __init__(self, consumer: Any) -> None:
+        self._consumer = consumer
+        self.times = 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._consumer, name)
+
+    def consume(self, most: int, wait_s: float) -> list[Any]:
+        came = self._consumer.consume(most, wait_s)
+        for place, message in enumerate(came):
+            if self.times and message.error() is None and message.offset() == 3:
+                self.times -= 1
+                error = confluent_kafka.KafkaError(confluent_kafka.KafkaError._BAD_COMPRESSION)
+                came[place] = confluent_kafka.Message(topic="events", partition=0, error=error)
+        return came
+
+
+def test_the_mark_passes_no_message_that_librdkafka_skips(store, topic, source_of):
+    topic.send([("Y", "a", 1.0)] * 10)
+    source = source_of(topic)
+    source._consumer = _Skipping(source._consumer)
+    said: list[str] = []
+    worker = IngestWorker(Bandit("home", store), source, on_notice=said.append)
+    step_until(worker, lambda: 0 in failed(worker), "it is not told")
+    assert "Invalid compressed data" in failed(worker)[0]
+    assert stored(store) == {"Y": {"a": (3.0, 3.0)}}
+    step_until(worker, lambda: stored(store) == sums(topic.sent), "it is not read again")
+
+
 class _Refused:
     """A consumer whom the brokers do not let see the topic."""
 

@@ -293,6 +293,8 @@ class KafkaSource:
                 if there is None:
                     if error is not None and (partition is None or partition < 0):  # of all
                         trouble = trouble or error
+                elif there.trouble is not None:
+                    pass  # librdkafka goes on behind what it cannot read: the mark must not
                 elif error is None:
                     there.messages.append(message)
                 elif error.code() == self._kafka.KafkaError._PARTITION_EOF:  # its name
