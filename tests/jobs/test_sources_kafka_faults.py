@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import confluent_kafka
@@ -42,7 +43,8 @@ EVENT = {"segment": "Y", "arm": "a", "reward": 1, "time": 1_700_000_000}
 
 def step_until(worker: IngestWorker, condition: Callable[[], bool], what: str) -> None:
     def holds() -> bool:
-        worker.step(0.05)
+        with suppress(StoreUnavailableError):  # as `run` does, which waits
+            worker.step(0.05)
         return condition()
 
     wait_until(holds, what)
