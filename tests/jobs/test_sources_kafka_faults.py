@@ -124,6 +124,8 @@ def test_nothing_waits_behind_the_end_of_a_transaction(store, topic, source_of):
 
 def test_a_broker_that_is_away_stops_its_partitions_alone(store, source_of):
     topic = Topic(brokers=2)
+    while len(set(topic.leaders.values())) == 1:  # by lot
+        topic = Topic(brokers=2)
     brokers = list(topic.ports.values())
     with before_brokers(brokers) as proxies:
         servers = ",".join(f"127.0.0.1:{proxies.port(broker)}" for broker in brokers)
@@ -135,7 +137,6 @@ def test_a_broker_that_is_away_stops_its_partitions_alone(store, source_of):
         drain(worker)
         gone = topic.leaders[0]
         away = {partition for partition, leader in topic.leaders.items() if leader == gone}
-        assert len(away) < PARTITIONS
         proxies.cut(topic.ports[gone])
         step_until(worker, lambda: failed(worker).keys() == away, "it is not told")
         for partition in range(PARTITIONS):
