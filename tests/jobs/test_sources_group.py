@@ -231,6 +231,31 @@ def test_entries_are_removed_once_applied_if_that_is_wanted(any_store):
     assert [part.waiting for part in worker.report().partitions] == [0]
 
 
+def test_entries_that_were_trimmed_after_a_worker_was_given_them_are_told(any_store):
+    adder = Adder(any_store)
+    adder.send(rows(6))
+    assert len(source_on(any_store).poll(0, 4).events) == 4
+    any_store.client.xtrim(STREAM, maxlen=3, approximate=False)
+    worker = worker_on(any_store)
+    wait_until(lambda: not (worker.step() or unacknowledged(any_store)), "not claimed")
+    assert done(worker) == (3, 0, 3)
+    assert stored(any_store) == sums(adder.sent[3:])
+    assert [
+        ("was removed" in letter.reason, b"entry" in letter.raw) for letter in letters(any_store)
+    ] == [(True, True)] * 3
+
+
+def test_entries_that_were_removed_once_applied_and_not_acknowledged_are_not_told(any_store):
+    adder = Adder(any_store)
+    adder.send(rows(6))
+    given = source_on(any_store).poll(0, 4)
+    any_store.client.xdel(STREAM, *given.receipt)  # the next command would have acknowledged them
+    worker = worker_on(any_store, source_on(any_store, remove=True))
+    wait_until(lambda: not (worker.step() or unacknowledged(any_store)), "not claimed")
+    assert done(worker) == (2, 0, 0)
+    assert letters(any_store) == []
+
+
 def test_a_group_that_is_lost_is_made_anew_and_nothing_counts_twice(any_store):
     adder = Adder(any_store)
     adder.send(rows(12))

@@ -19,44 +19,9 @@ from banditcore.ingest.sources.kafka import KafkaSource
 from banditcore.store import keys
 from banditcore.store.event_streams import dead_letters, stream_checkpoints
 from banditcore.store.event_streams.stream_checkpoints import StreamCheckpoint
+from kafka_topics import PARTITIONS, Topic, drain
 from servers import free_port, wait_until
 from streamed import rows, stored, sums
-
-QUIET = {"log_level": 0}
-PARTITIONS = 4  # what those brokers give every topic
-
-
-class Topic:
-    """A topic on a broker in this process."""
-
-    def __init__(self) -> None:
-        self._producer = confluent_kafka.Producer(
-            {"test.mock.num.brokers": 1, "bootstrap.servers": "x", **QUIET}
-        )
-        [broker] = self._producer.list_topics(timeout=60).brokers.values()
-        self.config = {
-            "bootstrap.servers": f"{broker.host}:{broker.port}",
-            "group.id": "counts",
-            "fetch.wait.max.ms": 10,
-            **QUIET,
-        }
-        topics = self._producer.list_topics("events", timeout=60).topics  # makes it
-        assert len(topics["events"].partitions) == PARTITIONS
-        self.sent: list[tuple[str, str, float]] = []
-
-    def send(self, events: list[tuple[str, str, float]]) -> None:
-        for segment, arm, reward in events:
-            self.sent.append((segment, arm, reward))
-            event = {"segment": segment, "arm": arm, "reward": reward, "time": 1_700_000_000}
-            self.write(segment == "X", event)
-        self.flush()
-
-    def write(self, partition: int, value: object, **more: Any) -> None:
-        body = value if isinstance(value, bytes) else json.dumps(value).encode()
-        self._producer.produce("events", body, partition=int(partition), **more)
-
-    def flush(self) -> None:
-        assert self._producer.flush(60) == 0
 
 
 @pytest.fixture
@@ -78,26 +43,17 @@ def source_of(store, topic, monkeypatch) -> Iterator[Any]:
         source.close()
 
 
-def drain(worker: IngestWorker, source: KafkaSource) -> None:
-    def at_end() -> bool:
-        worker.step(0.05)
-        parts = worker.report().partitions
-        return len(parts) == PARTITIONS and all(part.waiting == 0 for part in parts)
-
-    wait_until(at_end, "not all is applied")
-
-
 def test_messages_are_counted_once_and_the_next_worker_goes_on_behind_them(store, topic, source_of):
     source = source_of()
     worker = IngestWorker(Bandit("home", store), source, batch_size=7)
     topic.send(rows(40))
-    drain(worker, source)
+    drain(worker)
     assert stored(store) == sums(topic.sent)
     worker.release()
     topic.send(rows(10))
     other = source_of()
     heir = IngestWorker(Bandit("home", store), other)
-    drain(heir, other)
+    drain(heir)
     assert sum(part.applied for part in heir.report().partitions) == 10
     assert sum(part.duplicate for part in heir.report().partitions) == 0
     assert stored(store) == sums(topic.sent)
@@ -109,18 +65,18 @@ def test_a_former_owner_is_fenced_off(store, topic, source_of):
     former_source, source = source_of(), source_of()
     former = IngestWorker(Bandit("home", store), former_source)
     topic.send(rows(20))
-    drain(former, former_source)
+    drain(former)
     for partition in range(PARTITIONS):
         lease = keys.lease("home", f"kafka:events:{partition}")
         store.client.hset(lease, "until", "0")
     store.client.delete(keys.workers("home", "kafka:events"))
     heir = IngestWorker(Bandit("home", store), source)
     topic.send(rows(20))
-    drain(heir, source)
+    drain(heir)
     topic.send(rows(20))
     wait_until(lambda: not (former.step(0.05) or former.report().partitions), "it goes on")
     former.release()
-    drain(heir, source)
+    drain(heir)
     assert stored(store) == sums(topic.sent)
 
 
@@ -155,7 +111,7 @@ def test_a_message_that_cannot_be_used_is_kept_with_its_reason(
     topic.flush()
     source = source_of()
     worker = IngestWorker(Bandit("home", store), source)
-    drain(worker, source)
+    drain(worker)
     assert stored(store) == {"X": {"a": (2.0, 2.0)}}
     [letter] = source.dead_letters(0)
     assert reason in letter.reason
@@ -169,7 +125,7 @@ def test_several_messages_that_cannot_be_used_keep_their_offsets(store, topic, s
         topic.write(0, value)
     topic.flush()
     source = source_of()
-    drain(IngestWorker(Bandit("home", store), source), source)
+    drain(IngestWorker(Bandit("home", store), source))
     letters = [(letter.offset, letter.reason) for letter in source.dead_letters(0)]
     assert [offset for offset, _ in letters] == [0, 1, 3]
     assert "256 UTF-8 bytes" in letters[1][1]
@@ -183,7 +139,7 @@ def test_an_event_without_a_time_has_that_of_its_message(store, topic, source_of
     topic.flush()
     bandit = Bandit("home", store, half_life=dt.timedelta(hours=1), clock=lambda: moment)
     source = source_of()
-    drain(IngestWorker(bandit, source), source)
+    drain(IngestWorker(bandit, source))
     assert bandit.counts("X").trials.tolist() == [0.5]
 
 
@@ -260,14 +216,14 @@ def test_what_a_server_lost_is_read_again(store, topic, source_of):
     topic.send(rows(30))
     source = source_of()
     worker = IngestWorker(Bandit("home", store), source)
-    drain(worker, source)
+    drain(worker)
     worker.release()
     store.client.delete(*keys.of_segment("home", "Y"))
     for partition in range(PARTITIONS):
         saved = stream_checkpoints.load(store, "home", source.name, partition)
         other = StreamCheckpoint(saved.offset, saved.refused, ("another",))
         stream_checkpoints.save(store, "home", source.name, partition, other)
-    drain(worker, source)
+    drain(worker)
     assert stored(store) == sums(topic.sent)
 
 
@@ -275,7 +231,7 @@ def test_a_topic_that_was_made_anew_is_noticed(store, topic, source_of):
     topic.send(rows(30))
     source = source_of()
     worker = IngestWorker(Bandit("home", store), source)
-    drain(worker, source)
+    drain(worker)
     with pytest.raises(LostWritesError, match="another name"):
         source.advance(0, 10_000)
     assert source.advance(0, 5) is False

@@ -153,6 +153,11 @@ class PartitionRun:
     def _apply(self, batch: SourceBatch) -> None:
         """Apply a batch, unless the store lost writes, which have to be read again first."""
         source = self._source
+        if batch.missing:
+            self._say(
+                f"{batch.missing} offsets after {self.offset} were gone before they were read: "
+                "events of theirs are lost"
+            )
         # First what cannot be used: no mark may pass an event that is neither counted nor kept.
         refused = source.refuse(batch.partition, batch.rejects) if batch.rejects else 0
         early = _Early(batch, source)

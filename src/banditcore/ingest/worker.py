@@ -23,7 +23,12 @@ from banditcore.ingest.ordered import CountingBandit
 from banditcore.ingest.owned import OwnedPartition
 from banditcore.ingest.partition import PartitionRun
 from banditcore.ingest.report import PartitionMeter, PartitionReport, WorkerReport
-from banditcore.ingest.sources import OrderedSource, Ownership, UnorderedSource
+from banditcore.ingest.sources import (
+    OrderedSource,
+    Ownership,
+    PartitionUnavailableError,
+    UnorderedSource,
+)
 from banditcore.meanwhile import meanwhile
 from banditcore.notices import Notices
 from banditcore.store.event_streams import presence
@@ -40,6 +45,7 @@ _PRESENT_FOR_S = 10.0
 _RENEWAL_LOOK_S = 0.1
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
 _RETRY_FAILED_S = 30.0
+_RETRY_AWAY_S = 5.0
 
 
 class IngestWorker:
@@ -267,7 +273,13 @@ class IngestWorker:
             # The same one again: it knows its own lease when the reply to acquiring it got lost.
             ownership = self._ownerships[partition]
             asked = time.monotonic()
-            epoch = 0 if ownership is None else ownership.acquire()
+            try:
+                epoch = 0 if ownership is None else ownership.acquire()
+            except (StoreUnavailableError, StoreUnfitError):
+                raise
+            except StoreError as error:
+                self._set_aside(PartitionReport(partition), error)
+                continue
             if epoch is not None:
                 self._owned[partition] = self._taken(partition, epoch, ownership, asked)
 
@@ -326,16 +338,26 @@ class IngestWorker:
             del self._owned[partition]
             owned.release()  # if nobody else has it, it comes back with a later epoch
             self._notices.say(f"fenced {partition}", str(error))
+        except PartitionUnavailableError as error:
+            del self._owned[partition]
+            self._set_aside(owned.meter.report(), error, _RETRY_AWAY_S)
+            owned.release()
         except (StoreUnavailableError, StoreUnfitError):
             raise
         except StoreError as error:
-            # Nothing of it is lost. The other partitions go on; a person has to look at this one.
             del self._owned[partition]
-            report = replace(owned.meter.report(), error=str(error))
-            self._failed[partition] = (time.monotonic() + _RETRY_FAILED_S, report)
+            self._set_aside(owned.meter.report(), error)
             owned.release()
-            self._notices.say(f"failed {partition}", f"partition {partition} stands still: {error}")
         return None
+
+    def _set_aside(
+        self, report: PartitionReport, error: StoreError, for_s: float = _RETRY_FAILED_S
+    ) -> None:
+        """Let the other partitions go on. Nothing of this one is lost; a person has to look."""
+        partition = report.partition
+        until = time.monotonic() + for_s
+        self._failed[partition] = (until, replace(report, error=str(error)))
+        self._notices.say(f"failed {partition}", f"partition {partition} stands still: {error}")
 
     def _renew(self) -> None:
         for owned in list(self._owned.values()):

@@ -11,15 +11,18 @@ by whom; the offsets that are committed to Kafka are for those who watch the lag
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 
 from banditcore.errors import (
+    InvalidTypeError,
     InvalidValueError,
     LostWritesError,
     StoreError,
@@ -33,7 +36,11 @@ from banditcore.ingest.sources.redis_stream import (
     RedisStreamSource,
     StreamOwnership,
 )
-from banditcore.ingest.sources.source import SourceBatch, SourceReject
+from banditcore.ingest.sources.source import (
+    PartitionUnavailableError,
+    SourceBatch,
+    SourceReject,
+)
 from banditcore.store import leases
 from banditcore.store.event_streams import dead_letters
 from banditcore.store.event_streams.dead_letters import DeadLetter
@@ -49,8 +56,10 @@ _METADATA_FOR_S = 30.0
 _BROKER_S = 1.0
 """The longest that a broker which is away keeps a signal from being heard."""
 
+_UNKNOWN_TOPIC = 3  # of Kafka's error codes: there is none yet
 _CRITICAL = 2  # of librdkafka's log levels, which are those of syslog
 _MOST_AT_ONCE = 10_000
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")  # what brokers take; "^..." would be many topics
 
 
 class KafkaSource:
@@ -68,7 +77,8 @@ class KafkaSource:
     config : mapping
         Of librdkafka: ``bootstrap.servers``, ``group.id`` (under which progress is shown) and what
         else it takes. Its own log, many lines a second while a broker is away, is silent below
-        critical unless ``log_level`` says otherwise: what fails is raised, with the reason.
+        critical unless ``log_level`` says otherwise: what fails is raised, with the reason. Not
+        ``default.topic.config``, which would undo what this source sets: its properties go here.
     name : str, optional
         Tells the topic apart in marks. Default ``kafka:<topic>``; a topic that was deleted and made
         anew needs another one, as its offsets begin anew.
@@ -90,6 +100,14 @@ class KafkaSource:
         for needed in ("bootstrap.servers", "group.id"):
             if needed not in config:
                 raise InvalidValueError(describe("config", sorted(config), f"{needed} is missing"))
+        if "default.topic.config" in config:
+            remedy = "default.topic.config would undo what is set here: give what it holds beside"
+            raise InvalidValueError(describe("config", sorted(config), remedy))
+        if not isinstance(topic, str):
+            raise InvalidTypeError(describe("topic", topic, "the name of a topic"))
+        if not _TOPIC.fullmatch(topic):
+            remedy = "the name of one topic: 1 to 249 letters, digits, '.', '_' and '-'"
+            raise InvalidValueError(describe("topic", topic, remedy))
         self.name = check_id("name", f"kafka:{topic}" if name is None else name)
         if self.name == RedisStreamSource.name:
             raise InvalidValueError(
@@ -109,13 +127,14 @@ class KafkaSource:
                 "error_cb": self._hear,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
-                "enable.partition.eof": False,  # it would come as an error
-                # What a partition no longer has cannot be read; what is left is read.
-                "auto.offset.reset": "earliest",
+                # After the last message there may be offsets without one, of transactions.
+                "enable.partition.eof": True,
+                # To go on elsewhere, unasked, would be a loss that nobody hears of.
+                "auto.offset.reset": "error",
             }
         )
         self._read: dict[int, _Reading] = {}
-        self._partitions: range = range(0)
+        self._partitions: list[int] = []
         self._asked = float("-inf")
 
     def partitions(self) -> Sequence[int]:
@@ -128,8 +147,11 @@ class KafkaSource:
                     if not self._read:  # so no message can come of it, but complaints do
                         self._consumer.poll(0.0)
                     raise
+            topic = found.topics[self._topic]
+            if topic.error is not None and topic.error.code() != _UNKNOWN_TOPIC:
+                self._raise(topic.error)
             self._trouble = ""
-            self._partitions = range(len(found.topics[self._topic].partitions))
+            self._partitions = sorted(topic.partitions)
             self._asked = time.monotonic()
         return self._partitions
 
@@ -141,24 +163,37 @@ class KafkaSource:
         )
 
     def wait(self, after: Mapping[int, int], wait_s: float) -> bool:
-        """Wait for a message of any of these partitions, of those that were polled."""
+        """Wait for a message of any of these partitions."""
         for partition in self._read.keys() - after.keys():  # what nobody asks for
             self._leave(partition)
-        if not any(self._read[each].messages for each in after if each in self._read):
+        if not self._may_poll(after):
             self._take(1, wait_s)  # `consume` waits for as many as it is asked for
-        return any(self._read[each].messages for each in after if each in self._read)
+        return self._may_poll(after)
 
     def poll(self, partition: int, after: int, limit: int) -> SourceBatch | None:
-        """Return the next events; see `OrderedSource.poll`."""
+        """Return the next events; see `OrderedSource.poll`.
+
+        Raises
+        ------
+        LostWritesError
+            The partition ends before `after`.
+        PartitionUnavailableError
+            The broker that leads the partition is away.
+        """
         reading = self._read.get(partition)
         if reading is None or reading.after != after:
             reading = self._seek(partition, after)
         self._fetch(reading, limit)
-        messages = [reading.messages.popleft() for _ in range(min(limit, len(reading.messages)))]
+        messages = list(islice(reading.messages, limit))
         if not messages:
+            self._look_after(partition, reading, after)
             return None
+        missing, reading.missing = reading.missing, 0
+        # First: whoever interrupts the rest has it read anew.
         reading.after = int(messages[-1].offset())
-        return _batch(partition, messages)
+        for _ in messages:
+            reading.messages.popleft()
+        return _batch(partition, messages, missing)
 
     def refuse(self, partition: int, rejects: Sequence[SourceReject]) -> int:
         """Keep rejects as dead letters; return how many were new."""
@@ -183,64 +218,97 @@ class KafkaSource:
         """Return False; raise if the topic ends before what is applied of it."""
         end = self.end(partition)
         if end is None or end < offset:
-            raise LostWritesError(
-                describe(
-                    f"the end of partition {partition}",
-                    end,
-                    f"offset {offset} is applied already: if the topic was made anew, give the "
-                    "source another name",
-                )
-            )
+            raise self._went_back(partition, end, offset)
         return False
 
     def end(self, partition: int) -> int | None:
         """Return the offset of the last message; None when there has been none."""
-        there = self._kafka.TopicPartition(self._topic, partition)
-        with self._translating():
-            _, following = self._consumer.get_watermark_offsets(there, timeout=_BROKER_S)
-        return int(following) - 1 if following > 0 else None
+        _, following = self._bounds(partition)
+        return following - 1 if following > 0 else None
 
     def waiting(self, partition: int, offset: int) -> int | None:
         """Return how many offsets come after one; not all need be messages."""
-        there = self._kafka.TopicPartition(self._topic, partition)
-        with self._translating():
-            first, following = self._consumer.get_watermark_offsets(there, timeout=_BROKER_S)
-        return max(int(following) - max(offset + 1, int(first)), 0)
+        first, following = self._bounds(partition)
+        reading = self._read.get(partition)
+        if reading is not None and reading.after == offset and not reading.messages:
+            offset = max(offset, reading.ended - 1)
+        return max(following - max(offset + 1, first), 0)
 
     def close(self) -> None:
         """Leave the brokers. May be called again."""
         self._consumer.close()
 
+    def _may_poll(self, after: Mapping[int, int]) -> bool:
+        """Return whether a partition has messages, or has to be looked after."""
+        for partition, offset in after.items():
+            reading = self._read.get(partition)
+            if reading is None or reading.after != offset or reading.messages or reading.trouble:
+                return True
+        return False
+
     def _seek(self, partition: int, after: int) -> _Reading:
         if partition in self._read:
             self._leave(partition)
-        first = after + 1 if after >= 0 else self._kafka.OFFSET_BEGINNING
-        with self._translating():
-            self._consumer.incremental_assign(
-                [self._kafka.TopicPartition(self._topic, partition, first)]
-            )
-        reading = self._read[partition] = _Reading(after)
+        reading = _Reading(after)
+        self._assign(partition, after + 1 if after >= 0 else self._kafka.OFFSET_BEGINNING)
+        self._read[partition] = reading
         return reading
 
-    def _leave(self, partition: int) -> None:
-        del self._read[partition]
+    def _assign(self, partition: int, first: int) -> None:
+        there = self._kafka.TopicPartition(self._topic, partition, first)
         with self._translating():
-            self._consumer.incremental_unassign(
-                [self._kafka.TopicPartition(self._topic, partition)]
-            )
+            self._consumer.incremental_assign([there])
+
+    def _leave(self, partition: int) -> None:
+        there = self._kafka.TopicPartition(self._topic, partition)
+        with self._translating():
+            self._consumer.incremental_unassign([there])
+        del self._read[partition]
+
+    def _look_after(self, partition: int, reading: _Reading, after: int) -> None:
+        """See to what ended the reading of a partition of which all that came is passed on."""
+        if reading.trouble is None:
+            return
+        code = reading.trouble.code()
+        if code != self._kafka.KafkaError._AUTO_OFFSET_RESET:  # its name
+            self._leave(partition)  # so that it is read anew
+            raise PartitionUnavailableError(self._text(reading.trouble, partition))
+        first, following = self._bounds(partition)
+        if after >= following:
+            raise self._went_back(partition, following - 1, after)
+        self._leave(partition)
+        self._assign(partition, max(after + 1, first))
+        self._read[partition] = there = _Reading(after)
+        there.missing = max(first - 1 - after, 0) if after >= 0 else 0  # retention was faster
 
     def _take(self, most: int, wait_s: float) -> int:
         """Sort what came to the partitions it came from; return how much that was."""
-        with self._translating():
-            came = self._consumer.consume(most, wait_s)
-        trouble = None
-        for message in came:
-            there = self._read.get(message.partition())
-            if message.error() is not None:
-                trouble = trouble or message.error()
-            elif there is not None:
-                there.messages.append(message)
-        if trouble is not None:  # not before all are sorted: nobody brings the others again
+        try:
+            with self._translating():
+                came = self._consumer.consume(most, wait_s)
+            trouble = None
+            for message in came:
+                partition, error = message.partition(), message.error()
+                there = self._read.get(partition)
+                if there is None:
+                    if error is not None and (partition is None or partition < 0):  # of all
+                        trouble = trouble or error
+                elif there.trouble is not None:
+                    pass  # librdkafka goes on behind what it cannot read: the mark must not
+                elif error is None:
+                    there.messages.append(message)
+                elif error.code() == self._kafka.KafkaError._PARTITION_EOF:  # its name
+                    there.ended = int(message.offset())
+                else:
+                    there.trouble = error
+        except BaseException:
+            # By a signal, or by a callback of the user's: what came is gone, and nobody brings it
+            # again. So all is read anew.
+            for reading in self._read.values():
+                reading.after = None
+                reading.messages.clear()
+            raise
+        if trouble is not None:  # not before all are sorted
             self._raise(trouble)
         return len(came)
 
@@ -262,6 +330,27 @@ class KafkaSource:
                 break
             room -= came
 
+    def _bounds(self, partition: int) -> tuple[int, int]:
+        """Return the first offset that a partition has, and the one after its last."""
+        there = self._kafka.TopicPartition(self._topic, partition)
+        try:
+            first, following = self._consumer.get_watermark_offsets(there, timeout=_BROKER_S)
+        except self._kafka.KafkaException as error:
+            with self._translating():  # if no broker answers, no partition can be read
+                self._consumer.list_topics(self._topic, timeout=_BROKER_S)
+            raise PartitionUnavailableError(self._text(error.args[0], partition)) from error
+        return int(first), int(following)
+
+    def _went_back(self, partition: int, end: int | None, offset: int) -> LostWritesError:
+        return LostWritesError(
+            describe(
+                f"the end of partition {partition}",
+                end,
+                f"offset {offset} is applied already: if the topic was made anew, give the "
+                "source another name",
+            )
+        )
+
     @contextmanager
     def _translating(self) -> Iterator[None]:
         try:
@@ -272,9 +361,13 @@ class KafkaSource:
     def _raise(self, error: Any, cause: Exception | None = None) -> NoReturn:
         """Raise our error for one of librdkafka's."""
         kind = StoreError if error.fatal() else StoreUnavailableError
+        raise kind(self._text(error)) from cause
+
+    def _text(self, error: Any, partition: int | None = None) -> str:
+        where = "" if partition is None else f" in partition {partition}"
         why = f" ({self._trouble})" if self._trouble else ""
         self._trouble = ""
-        raise kind(f"Kafka's topic {self._topic!r} cannot be used: {error.str()}{why}") from cause
+        return f"Kafka's topic {self._topic!r} cannot be used{where}: {error.str()}{why}"
 
     def _hear(self, error: Any) -> None:
         """Keep a complaint of librdkafka's, which an error that it raises does not tell."""
@@ -288,12 +381,15 @@ class _Reading:
     """What is read ahead of one partition."""
 
     def __init__(self, after: int) -> None:
-        self.after = after
+        self.after: int | None = after  # up to where all is passed on; None if it is not known
         self.messages: deque[Any] = deque()
         self.passed_over = 0  # polls of others since its own
+        self.missing = 0  # offsets before the next message that the topic no longer has
+        self.ended = 0  # the offset at which there was nothing more
+        self.trouble: Any = None  # librdkafka's error that ended the reading
 
 
-def _batch(partition: int, messages: Sequence[Any]) -> SourceBatch:
+def _batch(partition: int, messages: Sequence[Any], missing: int = 0) -> SourceBatch:
     rows = [_row(message) for message in messages]
     events, places, reasons = columns_of(rows, _FIELDS)
     offsets = np.array([messages[place].offset() for place in places], dtype=np.int64)
@@ -301,7 +397,8 @@ def _batch(partition: int, messages: Sequence[Any]) -> SourceBatch:
         SourceReject(messages[place].offset(), messages[place].value() or b"", reasons[place])
         for place in sorted(reasons)
     )
-    return SourceBatch(partition, events, offsets, rejects, int(messages[-1].offset()))
+    end = int(messages[-1].offset())
+    return SourceBatch(partition, events, offsets, rejects, end, missing)
 
 
 def _row(message: Any) -> Row | str:

@@ -104,6 +104,8 @@ class RedisGroupSource:
     def poll(self, partition: int, limit: int) -> Delivery | None:
         """Return entries that others left unacknowledged for too long, and new ones."""
         entries = self._consumer.take(limit)
+        if self._remove:  # what was applied is removed before it is acknowledged
+            entries = [entry for entry in entries if entry.fields is not None]
         return _delivery(partition, entries) if entries else None
 
     def refuse(self, partition: int, rejects: Sequence[SourceReject]) -> int:
@@ -141,8 +143,10 @@ def _delivery(partition: int, entries: Sequence[GroupEntry]) -> Delivery:
     return Delivery(partition, events, offsets, rejects, tuple(name for name, _ in entries))
 
 
-def _row(name: bytes, fields: list[bytes]) -> Row | str:
+def _row(name: bytes, fields: list[bytes] | None) -> Row | str:
     """Return the values of an entry in the order of `_FIELDS`, or why there are none."""
+    if fields is None:
+        return "it was removed from the stream before it was acknowledged: it may not be counted"
     try:
         texts = [field.decode() for field in fields]
     except UnicodeDecodeError as error:
@@ -161,7 +165,7 @@ def _offset(name: bytes) -> int:
     return min(int(milliseconds), 2**41 - 1) * 4096 + min(int(sequence), 4095)
 
 
-def _as_json(name: bytes, fields: list[bytes]) -> bytes:
-    texts = [field.decode(errors="backslashreplace") for field in fields]
+def _as_json(name: bytes, fields: list[bytes] | None) -> bytes:
+    texts = [field.decode(errors="backslashreplace") for field in fields or ()]
     shown = dict(zip(texts[::2], texts[1::2], strict=True))
     return json.dumps({"entry": name.decode(), **shown}).encode()

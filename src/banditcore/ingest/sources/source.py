@@ -9,17 +9,23 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from banditcore.errors import StoreUnavailableError
 from banditcore.events import EventColumns
 
 __all__ = [
     "Delivery",
     "OrderedSource",
     "Ownership",
+    "PartitionUnavailableError",
     "Source",
     "SourceBatch",
     "SourceReject",
     "UnorderedSource",
 ]
+
+
+class PartitionUnavailableError(StoreUnavailableError):
+    """One partition cannot be read at the moment; the others can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,8 @@ class SourceBatch:
         What stood between them and cannot be used.
     end : int
         The last offset that the batch covers: at least that of its last event or reject.
+    missing : int
+        Offsets before it that were to be read, and that the source no longer has.
     """
 
     partition: int
@@ -64,6 +72,7 @@ class SourceBatch:
     offsets: NDArray[np.int64]
     rejects: tuple[SourceReject, ...]
     end: int
+    missing: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import redis
 from redis.exceptions import ResponseError
 
-from banditcore.errors import StoreError
+from banditcore.errors import StoreError, StoreUnavailableError, describe
 from banditcore.store.event_streams.stream_reading import LONGEST_WAIT_S, patient_client
 from banditcore.store.functions import calling, stream_library
 from banditcore.store.servers.translation import translated, translating
@@ -30,10 +30,10 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5  # between two looks at a cluster
 
 
 class GroupEntry(NamedTuple):
-    """An entry: its id, and its fields and values in turn."""
+    """An entry: its id, and its fields and values in turn; None when it is not there any more."""
 
     id: bytes
-    fields: list[bytes]
+    fields: list[bytes] | None
 
 
 class ConsumerGroup:
@@ -154,7 +154,7 @@ class ConsumerGroup:
         return [GroupEntry(*entry) for entry in reply[0][1]] if reply else []
 
     def _claim(self, limit: int) -> list[GroupEntry]:
-        """Return entries that others were given and left."""
+        """Return entries that others were given and left, those too that are gone meanwhile."""
         now = time.monotonic()
         if now < self._next_claim:
             return []
@@ -164,8 +164,9 @@ class ConsumerGroup:
         cursor: Word = "0-0"
         while True:
             words = ("XAUTOCLAIM", *where, idle_ms, cursor, "COUNT", limit - len(found))
-            [[cursor, entries, *_]] = self._replies([self._command(*words)])
+            [[cursor, entries, removed]] = self._replies([self._command(*words)])
             found += [GroupEntry(*entry) for entry in entries]
+            found += [GroupEntry(name, None) for name in removed]  # this is the last word of them
             if cursor == b"0-0":
                 self._next_claim = now + self._claim_after_s / _LOOKS
                 return found
@@ -189,6 +190,10 @@ class ConsumerGroup:
                 raise translated(made.error, self._store, made.node) from made.error
             answers = send(commands)
         for answer in answers:
+            if _is_missing(answer):  # removed once more, while it was waited for entries
+                raise StoreUnavailableError(
+                    describe("group", self._group, f"of stream {self._stream!r} was removed again")
+                )
             if isinstance(answer, Failure):
                 raise translated(answer.error, self._store, answer.node) from answer.error
         return answers

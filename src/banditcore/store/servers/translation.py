@@ -78,6 +78,12 @@ def _meaning(error: Exception) -> tuple[type[StoreError], str]:  # noqa: PLR0911
         return StoreUnfitError, "is out of memory: raise its maxmemory, or retire arms"
     if isinstance(error, exceptions.ReadOnlyError):
         return StoreUnfitError, "has become a read-only replica: connect to the primary"
+    if text.startswith("NOREPLICAS"):
+        return StoreUnavailableError, "refuses writes while its replicas are away: get them back"
+    if text.startswith("BUSY "):
+        return StoreUnavailableError, "is busy with a script: wait, or end it (SCRIPT KILL)"
+    if text.startswith("UNBLOCKED"):
+        return StoreUnavailableError, f"let nobody wait any longer ({text}): try again"
     if text.startswith("MISCONF"):
         return StoreUnfitError, "cannot save to disk, so refuses writes: see its log and its disk"
     if isinstance(error, exceptions.NoScriptError):
