@@ -142,6 +142,7 @@ FLOORS = (
         "ingest.sources.records",
         "ingest.sources.redis_stream",
         "ingest.sources.redis_group",
+        "ingest.sources.kafka_messages",
         "ingest.sources.kafka",
         "ingest.partition",
         "ingest.delivery",

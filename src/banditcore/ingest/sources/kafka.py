@@ -1,16 +1,11 @@
 """A Kafka topic as a source; needs the extra ``kafka``.
 
-The value of a message is one event as a JSON object: ``segment`` and ``arm``; ``reward`` or
-``successes``; and, if they are not 1 and the message's own time, ``trials`` and ``time`` (seconds
-since 1970, or ISO 8601 with an offset). Other keys are ignored.
-
 Offsets are Kafka's. Marks beside the counts and the leases of the store decide what is applied and
 by whom; the offsets that are committed to Kafka are for those who watch the lag there.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections import deque
@@ -18,8 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
-
-import numpy as np
 
 from banditcore.errors import (
     InvalidTypeError,
@@ -30,7 +23,7 @@ from banditcore.errors import (
     describe,
 )
 from banditcore.identifiers import check_id
-from banditcore.ingest.sources.records import Row, columns_of, row_of
+from banditcore.ingest.sources.kafka_messages import as_batch
 from banditcore.ingest.sources.redis_stream import (
     DEFAULT_LEASE_S,
     RedisStreamSource,
@@ -50,8 +43,6 @@ if TYPE_CHECKING:
 
 __all__ = ["KafkaSource"]
 
-_FIELDS = ("segment", "arm", "successes", "trials", "time")
-_OPTIONAL = ("trials", "time")
 _METADATA_FOR_S = 30.0
 _BROKER_S = 1.0
 """The longest that a broker which is away keeps a signal from being heard."""
@@ -193,7 +184,7 @@ class KafkaSource:
         reading.after = int(messages[-1].offset())
         for _ in messages:
             reading.messages.popleft()
-        return _batch(partition, messages, missing)
+        return as_batch(partition, messages, missing)
 
     def refuse(self, partition: int, rejects: Sequence[SourceReject]) -> int:
         """Keep rejects as dead letters; return how many were new."""
@@ -387,44 +378,6 @@ class _Reading:
         self.missing = 0  # offsets before the next message that the topic no longer has
         self.ended = 0  # the offset at which there was nothing more
         self.trouble: Any = None  # librdkafka's error that ended the reading
-
-
-def _batch(partition: int, messages: Sequence[Any], missing: int = 0) -> SourceBatch:
-    rows = [_row(message) for message in messages]
-    events, places, reasons = columns_of(rows, _FIELDS)
-    offsets = np.array([messages[place].offset() for place in places], dtype=np.int64)
-    rejects = tuple(
-        SourceReject(messages[place].offset(), messages[place].value() or b"", reasons[place])
-        for place in sorted(reasons)
-    )
-    end = int(messages[-1].offset())
-    return SourceBatch(partition, events, offsets, rejects, end, missing)
-
-
-def _row(message: Any) -> Row | str:
-    """Return the values of a message in the order of `_FIELDS`, or why there are none."""
-    value = message.value()
-    if value is None:
-        return "the message has no value"
-    try:
-        record = json.loads(value, parse_constant=_refuse_constant)
-    except RecursionError:
-        return "no JSON that can be read: it nests too deeply"
-    except ValueError as error:  # of UTF-8 too
-        return f"no JSON: {error}"
-    if not isinstance(record, dict):
-        return f"a JSON object is needed, not {type(record).__name__}"
-    kind, milliseconds = message.timestamp()
-    if kind:
-        record.setdefault("time", milliseconds / 1000)
-    row = row_of(record, _FIELDS, _OPTIONAL, "key")
-    if not isinstance(row, str) and "time" not in record:
-        return "it has no key 'time', and the message no time of its own"
-    return row
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 def _library() -> Any:
