@@ -181,6 +181,22 @@ def test_a_partition_that_is_not_waited_for_wakes_nobody(store, topic, source_of
     assert source.poll(1, -1, 1).end == 0
 
 
+def test_questions_do_not_wait_for_messages(store, topic, source_of):
+    topic.config["fetch.wait.max.ms"] = 60_000
+    topic.send([("Y", "a", 1.0)] * 3)
+    source = source_of()
+    applied = -1
+
+    def waits_for_more() -> bool:
+        nonlocal applied
+        batch = source.poll(0, applied, 7)
+        applied = applied if batch is None else batch.end
+        return applied == 2 and not source.wait({0: applied}, 0.2)
+
+    wait_until(waits_for_more, "not all comes")
+    assert (source.end(0), source.waiting(0, 2), source.advance(0, 2)) == (2, 0, False)
+
+
 class _Complaining:
     """A consumer that complains before, between or after the messages of one call."""
 

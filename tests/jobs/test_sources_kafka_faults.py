@@ -238,7 +238,7 @@ def test_a_topic_that_may_not_be_read_is_not_taken_for_one_that_is_not_there(
     store, topic, source_of
 ):
     source = source_of(topic)
-    source._consumer = _Refused(source._consumer)
+    source._asker = _Refused(source._asker)
     with pytest.raises(StoreUnavailableError, match="Topic authorization failed"):
         source.partitions()
 

@@ -111,19 +111,21 @@ class KafkaSource:
         self._kafka = _library()
         self._trouble = ""  # what librdkafka complained of since the last error or success
         self._on_error = config.get("error_cb")
-        self._consumer = self._kafka.Consumer(
-            {
-                "log_level": _CRITICAL,
-                **config,
-                "error_cb": self._hear,
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                # After the last message there may be offsets without one, of transactions.
-                "enable.partition.eof": True,
-                # To go on elsewhere, unasked, would be a loss that nobody hears of.
-                "auto.offset.reset": "error",
-            }
-        )
+        settings = {
+            "log_level": _CRITICAL,
+            **config,
+            "error_cb": self._hear,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            # After the last message there may be offsets without one, of transactions.
+            "enable.partition.eof": True,
+            # To go on elsewhere, unasked, would be a loss that nobody hears of.
+            "auto.offset.reset": "error",
+        }
+        self._consumer = self._kafka.Consumer(settings)
+        # On a connection of its own: a broker answers a question after the request for messages
+        # that came before it, which waits for messages.
+        self._asker = self._kafka.Consumer({**settings, "statistics.interval.ms": 0})
         self._read: dict[int, _Reading] = {}
         self._partitions: list[int] = []
         self._asked = float("-inf")
@@ -133,10 +135,9 @@ class KafkaSource:
         if time.monotonic() >= self._asked + _METADATA_FOR_S or not self._partitions:
             with self._translating():
                 try:
-                    found = self._consumer.list_topics(self._topic, timeout=_BROKER_S)
+                    found = self._asker.list_topics(self._topic, timeout=_BROKER_S)
                 except self._kafka.KafkaException:
-                    if not self._read:  # so no message can come of it, but complaints do
-                        self._consumer.poll(0.0)
+                    self._asker.poll(0.0)  # no message can come of it, but complaints do
                     raise
             topic = found.topics[self._topic]
             if topic.error is not None and topic.error.code() != _UNKNOWN_TOPIC:
@@ -175,6 +176,7 @@ class KafkaSource:
         if reading is None or reading.after != after:
             reading = self._seek(partition, after)
         self._fetch(reading, limit)
+        reading.has_ended = False
         messages = list(islice(reading.messages, limit))
         if not messages:
             self._look_after(partition, reading, after)
@@ -228,12 +230,15 @@ class KafkaSource:
     def close(self) -> None:
         """Leave the brokers. May be called again."""
         self._consumer.close()
+        self._asker.close()
 
     def _may_poll(self, after: Mapping[int, int]) -> bool:
-        """Return whether a partition has messages, or has to be looked after."""
+        """Return whether a partition has messages or news."""
         for partition, offset in after.items():
             reading = self._read.get(partition)
-            if reading is None or reading.after != offset or reading.messages or reading.trouble:
+            if reading is None or reading.after != offset:
+                return True
+            if reading.messages or reading.trouble or reading.has_ended:
                 return True
         return False
 
@@ -290,6 +295,7 @@ class KafkaSource:
                     there.messages.append(message)
                 elif error.code() == self._kafka.KafkaError._PARTITION_EOF:  # its name
                     there.ended = int(message.offset())
+                    there.has_ended = True
                 else:
                     there.trouble = error
         except BaseException:
@@ -325,10 +331,10 @@ class KafkaSource:
         """Return the first offset that a partition has, and the one after its last."""
         there = self._kafka.TopicPartition(self._topic, partition)
         try:
-            first, following = self._consumer.get_watermark_offsets(there, timeout=_BROKER_S)
+            first, following = self._asker.get_watermark_offsets(there, timeout=_BROKER_S)
         except self._kafka.KafkaException as error:
             with self._translating():  # if no broker answers, no partition can be read
-                self._consumer.list_topics(self._topic, timeout=_BROKER_S)
+                self._asker.list_topics(self._topic, timeout=_BROKER_S)
             raise PartitionUnavailableError(self._text(error.args[0], partition)) from error
         return int(first), int(following)
 
@@ -377,6 +383,7 @@ class _Reading:
         self.passed_over = 0  # polls of others since its own
         self.missing = 0  # offsets before the next message that the topic no longer has
         self.ended = 0  # the offset at which there was nothing more
+        self.has_ended = False  # since the last poll
         self.trouble: Any = None  # librdkafka's error that ended the reading
 
 
