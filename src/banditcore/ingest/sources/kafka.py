@@ -135,7 +135,7 @@ class KafkaSource:
         if time.monotonic() >= self._asked + _METADATA_FOR_S or not self._partitions:
             with self._translating():
                 try:
-                    found = self._asker.list_topics(self._topic, timeout=_BROKER_S)
+                    found = self._asking().list_topics(self._topic, timeout=_BROKER_S)
                 except self._kafka.KafkaException:
                     self._asker.poll(0.0)  # no message can come of it, but complaints do
                     raise
@@ -327,14 +327,19 @@ class KafkaSource:
                 break
             room -= came
 
+    def _asking(self) -> Any:
+        """Return the client for questions, after its callbacks: nobody else calls them."""
+        self._asker.poll(0.0)
+        return self._asker
+
     def _bounds(self, partition: int) -> tuple[int, int]:
         """Return the first offset that a partition has, and the one after its last."""
         there = self._kafka.TopicPartition(self._topic, partition)
         try:
-            first, following = self._asker.get_watermark_offsets(there, timeout=_BROKER_S)
+            first, following = self._asking().get_watermark_offsets(there, timeout=_BROKER_S)
         except self._kafka.KafkaException as error:
             with self._translating():  # if no broker answers, no partition can be read
-                self._asker.list_topics(self._topic, timeout=_BROKER_S)
+                self._asking().list_topics(self._topic, timeout=_BROKER_S)
             raise PartitionUnavailableError(self._text(error.args[0], partition)) from error
         return int(first), int(following)
 
