@@ -56,6 +56,17 @@ class Topic:
         assert self._producer.flush(60) == 0
 
 
+class Around:
+    """Stands around a consumer, which does all that this one does not do in its own way."""
+
+    def __init__(self, consumer: Any) -> None:
+        self._consumer = consumer
+        self.times = 1  # that it does so
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._consumer, name)
+
+
 def drain(worker: IngestWorker) -> None:
     """Let a worker of all partitions apply all that waits."""
 

@@ -61,7 +61,7 @@ def busy(store: Store) -> Iterator[None]:
             yield
         finally:
             store.client.script_kill()
-        occupied.result(20)
+        occupied.result(60)
 
 
 def _is_busy(store: Store) -> bool:

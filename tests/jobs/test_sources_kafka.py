@@ -19,7 +19,7 @@ from banditcore.ingest.sources.kafka import KafkaSource
 from banditcore.store import keys
 from banditcore.store.event_streams import dead_letters, stream_checkpoints
 from banditcore.store.event_streams.stream_checkpoints import StreamCheckpoint
-from kafka_topics import PARTITIONS, Topic, drain
+from kafka_topics import PARTITIONS, Around, Topic, drain
 from servers import free_port, wait_until
 from streamed import rows, stored, sums
 
@@ -180,6 +180,14 @@ def test_a_partition_that_is_not_waited_for_wakes_nobody(store, topic, source_of
     assert source.poll(1, -1, 1).end == 0
 
 
+def test_an_end_that_is_reached_wakes_once(store, topic, source_of):
+    source = source_of()
+    assert source.poll(0, -1, 7) is None
+    wait_until(lambda: source.wait({0: -1}, 0.1), "it is not told")
+    assert source.poll(0, -1, 7) is None
+    assert not source.wait({0: -1}, 0.1)
+
+
 def test_questions_do_not_wait_for_messages(store, topic, source_of):
     topic.config["fetch.wait.max.ms"] = 60_000
     topic.send([("Y", "a", 1.0)] * 3)
@@ -196,22 +204,17 @@ def test_questions_do_not_wait_for_messages(store, topic, source_of):
     assert (source.end(0), source.waiting(0, 2), source.advance(0, 2)) == (2, 0, False)
 
 
-class _Complaining:
+class _Complaining(Around):
     """A consumer that complains before, between or after the messages of one call."""
 
-    def __init__(self, consumer: Any, place: int) -> None:
-        self._consumer = consumer
-        self._place = place
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._consumer, name)
+    place = 0
 
     def consume(self, most: int, wait_s: float) -> list[Any]:
         came = self._consumer.consume(most, wait_s)
-        if len(came) >= 2 and self._place >= 0:
+        if len(came) >= 2 and self.times:
             error = confluent_kafka.KafkaError(confluent_kafka.KafkaError._TRANSPORT)
-            came.insert(self._place, confluent_kafka.Message(topic="events", error=error))
-            self._place = -1
+            came.insert(self.place, confluent_kafka.Message(topic="events", error=error))
+            self.times -= 1
         return came
 
 
@@ -221,7 +224,8 @@ def test_messages_beside_a_complaint_are_not_lost(store, topic, source_of, place
     source = source_of()
     assert source.poll(0, -1, 7) is None
     wait_until(lambda: source.wait({0: -1}, 0.1), "nothing comes")
-    source._consumer = _Complaining(source._consumer, place)
+    source._consumer = _Complaining(source._consumer)
+    source._consumer.place = place
     with pytest.raises(StoreUnavailableError, match="Broker transport failure"):
         source.poll(0, -1, 7)
     assert source.poll(0, -1, 7).offsets.tolist() == list(range(7))

@@ -14,7 +14,7 @@ from banditcore.errors import InvalidTypeError, InvalidValueError, StoreUnavaila
 from banditcore.ingest import IngestWorker
 from banditcore.ingest.sources.kafka import KafkaSource
 from kafka_proxy import before_brokers
-from kafka_topics import PARTITIONS, Topic, drain
+from kafka_topics import PARTITIONS, Around, Topic, drain
 from servers import wait_until
 from streamed import rows, stored, sums
 
@@ -25,7 +25,8 @@ def topic() -> Topic:
 
 
 @pytest.fixture
-def source_of(store) -> Iterator[Callable[..., KafkaSource]]:
+def source_of(store, monkeypatch) -> Iterator[Callable[..., KafkaSource]]:
+    monkeypatch.setattr(BROKER_S, 60.0)
     opened: list[KafkaSource] = []
 
     def make(topic: Topic, *, name: str | None = None, **config: Any) -> KafkaSource:
@@ -38,6 +39,7 @@ def source_of(store) -> Iterator[Callable[..., KafkaSource]]:
         source.close()
 
 
+BROKER_S = "banditcore.ingest.sources.kafka._BROKER_S"
 EVENT = {"segment": "Y", "arm": "a", "reward": 1, "time": 1_700_000_000}
 
 
@@ -105,11 +107,11 @@ def test_offsets_that_retention_took_before_they_were_read_are_told(store, topic
 
 def test_nothing_waits_behind_the_end_of_a_transaction(store, topic, source_of):
     producer = confluent_kafka.Producer({**topic.config, "transactional.id": "one"})
-    producer.init_transactions(10)
+    producer.init_transactions(60)
     for _ in range(2):
         producer.begin_transaction()
         producer.produce("events", b'{"segment": "Y", "arm": "a", "reward": 1}', partition=0)
-        producer.commit_transaction(10)
+        producer.commit_transaction(60)
     source = source_of(topic)
     worker = IngestWorker(Bandit("home", store), source)
     drain(worker)
@@ -122,7 +124,7 @@ def test_nothing_waits_behind_the_end_of_a_transaction(store, topic, source_of):
     assert source.waiting(0, worker.report().partitions[0].offset) == 1
 
 
-def test_a_broker_that_is_away_stops_its_partitions_alone(store, source_of):
+def test_a_broker_that_is_away_stops_its_partitions_alone(store, source_of, monkeypatch):
     topic = Topic(brokers=2)
     while len(set(topic.leaders.values())) == 1:  # by lot
         topic = Topic(brokers=2)
@@ -137,6 +139,7 @@ def test_a_broker_that_is_away_stops_its_partitions_alone(store, source_of):
         drain(worker)
         gone = topic.leaders[0]
         away = {partition for partition, leader in topic.leaders.items() if leader == gone}
+        monkeypatch.setattr(BROKER_S, 1.0)
         proxies.cut(topic.ports[gone])
         step_until(worker, lambda: failed(worker).keys() == away, "it is not told")
         for partition in range(PARTITIONS):
@@ -155,15 +158,8 @@ def test_a_broker_that_is_away_stops_its_partitions_alone(store, source_of):
 # --- whoever reads it --------------------------------------------------------------------------
 
 
-class _Interrupted:
+class _Interrupted(Around):
     """A consumer that a signal, or the callback of a user, interrupts when messages have come."""
-
-    def __init__(self, consumer: Any) -> None:
-        self._consumer = consumer
-        self.times = 1
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._consumer, name)
 
     def consume(self, most: int, wait_s: float) -> list[Any]:
         came = self._consumer.consume(most, wait_s)
@@ -185,15 +181,8 @@ def test_a_worker_that_was_interrupted_while_it_waited_goes_on(store, topic, sou
     step_until(worker, lambda: stored(store) == sums(topic.sent), "it waits for ever")
 
 
-class _Skipping:
+class _Skipping(Around):
     """A consumer that cannot read one message, complains of it and goes on behind it."""
-
-    def __init__(self, consumer: Any) -> None:
-        self._consumer = consumer
-        self.times = 1
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._consumer, name)
 
     def consume(self, most: int, wait_s: float) -> list[Any]:
         came = self._consumer.consume(most, wait_s)
@@ -217,14 +206,8 @@ def test_the_mark_passes_no_message_that_librdkafka_skips(store, topic, source_o
     step_until(worker, lambda: stored(store) == sums(topic.sent), "it is not read again")
 
 
-class _Refused:
+class _Refused(Around):
     """A consumer whom the brokers do not let see the topic."""
-
-    def __init__(self, consumer: Any) -> None:
-        self._consumer = consumer
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._consumer, name)
 
     def list_topics(self, topic: str, timeout: float) -> Any:
         found = self._consumer.list_topics(topic, timeout=timeout)

@@ -175,8 +175,8 @@ class KafkaSource:
         reading = self._read.get(partition)
         if reading is None or reading.after != after:
             reading = self._seek(partition, after)
-        self._fetch(reading, limit)
         reading.has_ended = False
+        self._fetch(reading, limit)
         messages = list(islice(reading.messages, limit))
         if not messages:
             self._look_after(partition, reading, after)
